@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/walden-pg/walden/internal/config"
+	"github.com/walden-pg/walden/replay/plan"
+	"github.com/walden-pg/walden/storage"
+	"github.com/walden-pg/walden/storage/repository"
+	"github.com/walden-pg/walden/wal/archive"
+)
+
+// Exit codes. wal-get has codes of its own, because PostgreSQL gives them a
+// meaning: see walGetExitCode.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitUnreachable = 3
+	exitNotFound    = 4
+	exitBusy        = 5
+	exitInterrupted = 130
+
+	exitGetAbsent     = 1
+	exitGetFailed     = 126
+	exitGetTerminated = 143
+)
+
+// unreachable is what the planner's refusals have in common.
+type unreachable interface {
+	error
+	Reachable() []plan.Window
+}
+
+// exitCode maps an error to the exit code of every command but wal-get.
+func exitCode(ctx context.Context, err error) int {
+	var (
+		usage      *usageError
+		refusal    unreachable
+		noBackup   *plan.NoBackupError
+		noCluster  *config.UnknownClusterError
+		noRepo     *repository.NoRepositoryError
+		noIncarn   *archive.NoIncarnationError
+		noBackupID *noSuchBackupError
+	)
+	switch {
+	case err == nil:
+		return exitDone
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return exitInterrupted
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.As(err, &noBackup) && len(noBackup.Considered) == 0, errors.As(err, &noBackupID):
+		return exitNotFound
+	case errors.As(err, &refusal):
+		return exitUnreachable
+	case errors.As(err, &noCluster), errors.As(err, &noRepo), errors.As(err, &noIncarn):
+		return exitNotFound
+	}
+	return exitFailed
+}
+
+// walGetExitCode maps an error to what PostgreSQL must be told: 1 only for
+// proven absence; everything else stops recovery instead of ending it early.
+func walGetExitCode(ctx context.Context, err error) int {
+	var absent *archive.AbsentError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &absent):
+		return exitGetAbsent
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return exitGetTerminated
+	}
+	return exitGetFailed
+}
+
+// finish reports the outcome of a command and returns its exit code.
+func (e *environment) finish(ctx context.Context, command string, err error) int {
+	code := exitCode(ctx, err)
+	if command == walGetName {
+		code = walGetExitCode(ctx, err)
+	}
+	if err == nil || errors.Is(err, errFindings) {
+		return code
+	}
+	var absent *archive.AbsentError
+	if command == walGetName && errors.As(err, &absent) {
+		// PostgreSQL asks for files that need not exist as a matter of course.
+		fmt.Fprintf(e.stderr, "walden: %v\n", err)
+		return code
+	}
+	if code == exitInterrupted || code == exitGetTerminated {
+		err = fmt.Errorf("interrupted: %w", err)
+	}
+	hint := hintOf(err)
+	if e.json {
+		e.printErrorJSON(err, hint, code)
+	}
+	fmt.Fprintf(e.stderr, "walden: %v\n", err)
+	var usage *usageError
+	if errors.As(err, &usage) && hint == "" && command != "" {
+		hint = "see `walden help " + command + "`"
+	}
+	if hint != "" {
+		fmt.Fprintf(e.stderr, "  hint: %s\n", hint)
+	}
+	return code
+}
+
+type errorDocument struct {
+	Error    string        `json:"error"`
+	Hint     string        `json:"hint,omitempty"`
+	ExitCode int           `json:"exit_code"`
+	Windows  []plan.Window `json:"reachable,omitempty"`
+}
+
+func (e *environment) printErrorJSON(err error, hint string, code int) {
+	doc := errorDocument{Error: err.Error(), Hint: hint, ExitCode: code}
+	var refusal unreachable
+	if errors.As(err, &refusal) {
+		doc.Windows = refusal.Reachable()
+	}
+	// An error document that cannot be written is not worth a second error:
+	// the same text goes to standard error.
+	_ = e.printJSON(doc)
+}
+
+// printJSON writes v as the command's one document.
+func (e *environment) printJSON(v any) error {
+	enc := json.NewEncoder(e.stdout)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("standard output: %w", err)
+	}
+	return nil
+}
+
+// hintOf returns the advice that an error carries.
+func hintOf(err error) string {
+	var hinter interface{ Hint() string }
+	if errors.As(err, &hinter) {
+		if h := hinter.Hint(); h != "" {
+			return h
+		}
+	}
+	if h := storage.Hint(err); h != "" {
+		return h
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		return "the disk is full: free space there, then run the same command again"
+	}
+	return ""
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"runtime/debug"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/walden-pg/walden/wal/archive"
+)
+
+const walGetName = "wal-get"
+
+const walGetExitCodes = `   0    the file was delivered
+   1    proven absent: the listing succeeded, the file is not there, and nothing later on its timeline is
+   126  anything else, wrong usage and configuration included: PostgreSQL stops instead of ending recovery early
+   143  terminated`
+
+func (e *environment) walGetCommand() *cli.Command {
+	return &cli.Command{
+		Name:      walGetName,
+		Usage:     "delivers one file of the archive: the restore_command",
+		ArgsUsage: "NAME PATH",
+		Description: "Verifies every byte, writes to a temporary name, and renames when it is whole.\n" +
+			"restore writes the restore_command itself; on a standby:\n" +
+			"restore_command = 'walden --config FILE wal-get --standby \"%f\" \"%p\"'",
+		CustomHelpTemplate: commandHelpTemplate(walGetExitCodes),
+		Flags: []cli.Flag{
+			&cli.IntFlag{Name: "incarnation", Usage: incarnationFlagUsage, DefaultText: "that of the data directory it runs in, else the newest"},
+			&cli.BoolFlag{Name: "standby", Usage: "after its retries a storage fault on a segment exits 1, so that a standby waits instead of dying", DefaultText: "false"},
+		},
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 2 {
+				return usagef("wal-get needs NAME and PATH, the %%f and %%p of restore_command; it was given %d arguments", c.NArg())
+			}
+			// A Go panic exits 2, which PostgreSQL reads as "no such file":
+			// abort instead.
+			debug.SetTraceback("crash")
+			err := e.walGet(c)
+			if c.Bool("standby") {
+				return archive.ForStandby(c.Args().Get(0), err)
+			}
+			return err
+		},
+	}
+}
+
+func (e *environment) walGet(c *cli.Context) error {
+	t, err := e.selectCluster()
+	if err != nil {
+		return err
+	}
+	repo, incs, err := t.openRepository(c.Context)
+	if err != nil {
+		return err
+	}
+	name, path := c.Args().Get(0), c.Args().Get(1)
+	inc, err := chooseIncarnation(incs, c.Int("incarnation"))
+	if err != nil {
+		return err
+	}
+	if c.Int("incarnation") == 0 {
+		if inc, err = archive.IncarnationOf(incs, path); err != nil {
+			return err
+		}
+	}
+	return archive.New(repo, inc).Fetch(c.Context, name, path)
+}

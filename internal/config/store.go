@@ -1,0 +1,89 @@
+package config
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strings"
+
+	"github.com/walden-pg/walden/storage"
+	"github.com/walden-pg/walden/storage/file"
+	"github.com/walden-pg/walden/storage/repository"
+	"github.com/walden-pg/walden/storage/s3"
+)
+
+// location is a parsed repository URL.
+type location struct {
+	directory      string // file
+	bucket, prefix string // s3
+}
+
+func parseURL(raw string) (location, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return location{}, fmt.Errorf("%q is not a URL: it must be file:///DIRECTORY or s3://BUCKET/PREFIX", raw)
+	}
+	switch {
+	case u.Scheme == "file" && u.Host == "" && filepath.IsAbs(filepath.FromSlash(u.Path)):
+		return location{directory: filepath.Clean(filepath.FromSlash(u.Path))}, nil
+	case u.Scheme == "file":
+		return location{}, fmt.Errorf("%q: the directory must be absolute, as in file:///var/lib/walden", raw)
+	case u.Scheme == "s3" && u.Host != "" && u.RawQuery == "":
+		return location{bucket: u.Host, prefix: strings.Trim(u.Path, "/")}, nil
+	case u.Scheme == "s3":
+		return location{}, fmt.Errorf("%q: it must be s3://BUCKET or s3://BUCKET/PREFIX", raw)
+	}
+	return location{}, fmt.Errorf("%q: only file:///DIRECTORY and s3://BUCKET/PREFIX are supported", raw)
+}
+
+// OpenStore returns the store that the section describes, with retries. It
+// connects to nothing yet.
+func (r Repository) OpenStore(ctx context.Context) (storage.Store, error) {
+	loc, err := parseURL(r.URL)
+	if err != nil {
+		return nil, fmt.Errorf("repository.url: %w", err)
+	}
+	if loc.directory != "" {
+		return file.New(loc.directory, file.Options{})
+	}
+	s, err := s3.New(ctx, s3.Options{
+		Bucket:    loc.bucket,
+		Prefix:    loc.prefix,
+		Endpoint:  r.S3.Endpoint,
+		Region:    r.S3.Region,
+		PathStyle: r.S3.PathStyle,
+		CAFile:    r.S3.CAFile,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return storage.WithRetry(s, storage.RetryOptions{}), nil
+}
+
+// Open opens the repository that the section describes.
+func (r Repository) Open(ctx context.Context) (*repository.Repository, error) {
+	s, o, err := r.prepare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return repository.Open(ctx, s, o)
+}
+
+// Init creates the repository where it does not exist yet, and opens it.
+func (r Repository) Init(ctx context.Context) (repo *repository.Repository, created bool, err error) {
+	s, o, err := r.prepare(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	return repository.Init(ctx, s, o)
+}
+
+func (r Repository) prepare(ctx context.Context) (storage.Store, repository.Options, error) {
+	codec, err := r.Codec()
+	if err != nil {
+		return nil, repository.Options{}, fmt.Errorf("repository.compression: %w", err)
+	}
+	s, err := r.OpenStore(ctx)
+	return s, repository.Options{Codec: codec}, err
+}
