@@ -1,0 +1,66 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
+
+	"github.com/walden-pg/walden/wal"
+)
+
+// ErrUnsupported is returned by Run on systems where it cannot run a server.
+var ErrUnsupported = errors.New("recovery: running PostgreSQL is not supported on " + runtime.GOOS)
+
+// Options say what to run and how.
+type Options struct {
+	// Directory is the restored data directory. It must contain recovery.signal
+	// or standby.signal.
+	Directory string
+	// BinDir is where the server's programs are; empty: they are looked for.
+	BinDir string
+	// ConfigDirectory holds postgresql.conf, pg_hba.conf and pg_ident.conf of a
+	// cluster that keeps them outside its data directory; empty:
+	// Directory + ".config", if that exists.
+	ConfigDirectory string
+	// RunDirectory is made for the server's socket; empty: Directory + ".run",
+	// or a directory in the system's temporary directory where that path would
+	// be too long for a socket.
+	RunDirectory string
+	// LogFile is appended to; empty: Directory + ".log".
+	LogFile string
+	// KeepListening lets the server listen on the addresses and the port of its
+	// configuration. By default it listens on no network address.
+	KeepListening bool
+	// Port is the port, and the number in the socket's name; 0: 5432, or the
+	// configuration's with KeepListening.
+	Port int
+	// Settings are further settings for the server's command line. They win
+	// over the configuration files, and over what this package sets.
+	Settings map[string]string
+	// User and Database are used to ask the server for its position; empty:
+	// the name of the directory's owner, and "postgres". Where that is refused
+	// the outcome is told without it.
+	User, Database string
+	// Expect is where the plan expects replay to stop; 0: not known. It serves Progress only.
+	Expect wal.LSN
+	// StopAfter stops the server once it has reached its target.
+	StopAfter bool
+	// Logger gets what a person may want to see when debugging; nil: nothing is logged.
+	Logger *slog.Logger
+	// Progress is called about twice a second, and when the stage changes, from
+	// one goroutine; may be nil.
+	Progress func(Progress)
+}
+
+// Run starts PostgreSQL on a restored directory and returns when recovery has
+// come to its end: see the package's description.
+//
+// The outcome is not nil whenever the server was started, with State Failed if
+// the error is not nil. Errors are *Failure when the server did not reach its
+// target, *RunningError, *BinariesError, ErrUnsupported, ctx's error (the server
+// is then stopped, and the same call may be made again), or those of the file system.
+// There is no time limit of its own.
+func Run(ctx context.Context, o Options) (*Outcome, error) {
+	return run(ctx, o)
+}

@@ -1,0 +1,9 @@
+//go:build !unix
+
+package recovery
+
+import "context"
+
+func run(context.Context, Options) (*Outcome, error) {
+	return nil, ErrUnsupported
+}
