@@ -98,8 +98,11 @@ func candidates(major int) []string {
 	var dirs []string
 	for _, tools := range toolRoots() {
 		root := filepath.Join(tools, "postgresql", m)
-		// Without its stamp an installation was interrupted and may lack anything.
-		if _, err := os.Stat(filepath.Join(root, ".complete")); err == nil {
+		// The stamp is written last: without it an installation was interrupted
+		// and may lack anything. It begins with the directory's own name, since
+		// a directory that was moved does not work any more.
+		stamp, err := os.ReadFile(filepath.Join(root, ".complete"))
+		if first, _, _ := strings.Cut(string(stamp), "\n"); err == nil && first == root {
 			dirs = append(dirs, filepath.Join(root, "usr/lib/postgresql", m, "bin"))
 		}
 	}

@@ -106,8 +106,8 @@ func TestStandbyFollowsAndIsPromoted(t *testing.T) {
 	}
 	s.Promote()
 	s.Exec("INSERT INTO t VALUES (8)")
-	if got := s.QueryValue("SELECT timeline_id FROM pg_control_checkpoint()"); got != "2" {
-		t.Errorf("timeline %s after promotion", got)
+	if got := s.Timeline(); got != 2 {
+		t.Errorf("timeline %d after promotion", got)
 	}
 }
 

@@ -4,7 +4,7 @@ package pgtest
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -125,8 +125,8 @@ func (c *Cluster) WaitFor(name string, isTrue func() bool) {
 func (c *Cluster) SystemID() uint64 {
 	c.t.Helper()
 	v := c.QueryValue("SELECT system_identifier FROM pg_control_system()")
-	var id uint64
-	if _, err := fmt.Sscan(v, &id); err != nil {
+	id, err := strconv.ParseUint(v, 10, 64)
+	if err != nil {
 		c.t.Fatalf("system identifier %q: %v", v, err)
 	}
 	return id
@@ -136,6 +136,18 @@ func (c *Cluster) SystemID() uint64 {
 func (c *Cluster) LSN() string {
 	c.t.Helper()
 	return c.QueryValue("SELECT pg_current_wal_insert_lsn()")
+}
+
+// Timeline returns the timeline that the server writes WAL on. (Its control
+// file tells only that of the last checkpoint.)
+func (c *Cluster) Timeline() uint32 {
+	c.t.Helper()
+	name := c.QueryValue("SELECT pg_walfile_name(pg_current_wal_insert_lsn())")
+	tli, err := strconv.ParseUint(name[:min(8, len(name))], 16, 32)
+	if err != nil {
+		c.t.Fatalf("timeline of segment %q: %v", name, err)
+	}
+	return uint32(tli)
 }
 
 // SwitchWAL ends the current segment and returns the name of the segment that
