@@ -1,0 +1,284 @@
+//go:build unix
+
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/walden-pg/walden/wal/control"
+)
+
+// setting is one NAME=VALUE of the server's command line.
+type setting struct{ name, value string }
+
+// setup is everything that is decided before the server starts.
+type setup struct {
+	directory string
+	major     int
+	binDir    string
+	control   control.File
+	owner     *owner
+	runDir    string
+	logPath   string
+	configDir string    // where the configuration was restored to; may not exist
+	needed    []setting // what any start of this directory needs
+	settings  []setting // all, later ones win
+	warnings  []string
+}
+
+// reserved are the settings that this package depends on.
+var reserved = []string{
+	"data_directory", "config_file", "logging_collector", "log_destination", "lc_messages", "log_line_prefix",
+	"log_min_messages", "log_error_verbosity", "unix_socket_directories", "hot_standby",
+}
+
+// prepare checks the directory, finds the programs and decides on the settings.
+func prepare(ctx context.Context, o Options) (*setup, error) {
+	if o.Directory == "" {
+		return nil, errors.New("recovery: no directory given")
+	}
+	directory, err := filepath.Abs(o.Directory)
+	if err != nil {
+		return nil, fmt.Errorf("recovery: %w", err)
+	}
+	for name := range o.Settings {
+		if slices.Contains(reserved, strings.ToLower(name)) {
+			return nil, fmt.Errorf("recovery: %s cannot be set while the server is watched: start it by hand for that", name)
+		}
+	}
+	s := &setup{directory: directory, configDir: o.ConfigDirectory, logPath: o.LogFile}
+	if s.major, err = Major(directory); err != nil {
+		return nil, err
+	}
+	if running, alive := RunningServer(directory); alive {
+		return nil, &RunningError{directory, *running}
+	}
+	if err := checkSignal(directory); err != nil {
+		return nil, err
+	}
+	if s.control, err = control.ReadDirectory(directory); err != nil {
+		return nil, fmt.Errorf("recovery: %w", err)
+	}
+	if s.owner, err = ownerOf(directory); err != nil {
+		return nil, err
+	}
+	if s.binDir, err = FindBinaries(ctx, s.major, o.BinDir); err != nil {
+		return nil, err
+	}
+	if s.configDir == "" {
+		s.configDir = directory + ".config"
+	}
+	if s.logPath == "" {
+		s.logPath = directory + ".log"
+	}
+	if s.runDir, err = s.makeRunDirectory(o.RunDirectory); err != nil {
+		return nil, err
+	}
+	if err := s.decideSettings(ctx, o); err != nil {
+		s.removeRunDirectory()
+		return nil, err
+	}
+	return s, nil
+}
+
+func checkSignal(directory string) error {
+	for _, name := range []string{"recovery.signal", "standby.signal"} {
+		if _, err := os.Lstat(filepath.Join(directory, name)); err == nil {
+			return nil
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("recovery: %w", err)
+		}
+	}
+	return fmt.Errorf("recovery: %s has neither recovery.signal nor standby.signal: "+
+		"its recovery is over, or it was not restored for one; start it with pg_ctl", directory)
+}
+
+// maxSocketDirectory leaves room for "/.s.PGSQL.65535.lock" in the 104 bytes
+// that a socket's path may have on the strictest system.
+const maxSocketDirectory = 103 - len("/.s.PGSQL.65535.lock")
+
+func (s *setup) makeRunDirectory(path string) (string, error) {
+	if path == "" {
+		path = s.directory + ".run"
+	}
+	if len(path) > maxSocketDirectory {
+		var err error
+		if path, err = os.MkdirTemp("", "walden-run-"); err != nil {
+			return "", fmt.Errorf("recovery: directory for the socket: %w", err)
+		}
+	} else if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", fmt.Errorf("recovery: directory for the socket: %w", err)
+	}
+	if info, err := os.Lstat(path); err != nil || !info.IsDir() {
+		return "", fmt.Errorf("recovery: %s is in the way: a directory for the socket is needed there (%v)", path, err)
+	}
+	if err := os.Chmod(path, 0o755); err != nil {
+		return "", fmt.Errorf("recovery: directory for the socket: %w", err)
+	}
+	return path, s.owner.give(path)
+}
+
+// removeRunDirectory takes away what was made for a server that has ended. What
+// others put there stays.
+func (s *setup) removeRunDirectory() {
+	for _, name := range []string{generatedConf, generatedHBA} {
+		os.Remove(filepath.Join(s.runDir, name))
+	}
+	os.Remove(s.runDir)
+}
+
+const (
+	generatedConf = "postgresql.conf"
+	generatedHBA  = "pg_hba.conf"
+)
+
+// decideSettings fills in settings and needed.
+func (s *setup) decideSettings(ctx context.Context, o Options) error {
+	s.needed = []setting{{"data_directory", s.directory}, {"external_pid_file", ""}}
+	if err := s.locateConfig(); err != nil {
+		return err
+	}
+	s.settings = append(slices.Clone(s.needed), []setting{
+		{"logging_collector", "off"}, {"log_destination", "stderr"}, {"lc_messages", "C"},
+		{"log_line_prefix", logPrefix}, {"log_min_messages", "warning"}, {"log_error_verbosity", "default"},
+		{"hot_standby", "on"}, {"unix_socket_directories", s.runDir},
+	}...)
+	if !o.KeepListening {
+		// Without a network there is no use for certificates, which this
+		// machine may not have.
+		s.settings = append(s.settings, setting{"listen_addresses", ""}, setting{"ssl", "off"})
+		if o.Port == 0 {
+			s.settings = append(s.settings, setting{"port", "5432"})
+		}
+	}
+	if o.Port != 0 {
+		s.settings = append(s.settings, setting{"port", strconv.Itoa(o.Port)})
+	}
+	if s.major >= 15 {
+		s.settings = append(s.settings, setting{"log_startup_progress_interval", "1s"})
+	} else {
+		// Debian used to point this to a directory shared by name with the original.
+		s.settings = append(s.settings, setting{"stats_temp_directory", "pg_stat_tmp"})
+	}
+	names := make([]string, 0, len(o.Settings))
+	for name := range o.Settings {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		s.settings = append(s.settings, setting{name, o.Settings[name]})
+	}
+	return s.locateHBA(ctx)
+}
+
+// locateConfig finds postgresql.conf: restored beside the data directory, in
+// it, or nowhere; then a minimal one is written.
+func (s *setup) locateConfig() error {
+	beside := filepath.Join(s.configDir, "postgresql.conf")
+	switch {
+	case exists(beside):
+		s.needed = append(s.needed, setting{"config_file", beside})
+	case !exists(filepath.Join(s.directory, "postgresql.conf")):
+		path := filepath.Join(s.runDir, generatedConf)
+		if err := s.generate(path, s.minimalConf()); err != nil {
+			return err
+		}
+		s.needed = append(s.needed, setting{"config_file", path})
+		s.warnings = append(s.warnings, fmt.Sprintf("the backup holds no postgresql.conf, the server runs with a minimal one: %s", path))
+	}
+	if ident := filepath.Join(s.configDir, "pg_ident.conf"); exists(ident) {
+		s.needed = append(s.needed, setting{"ident_file", ident})
+	}
+	return nil
+}
+
+// locateHBA finds pg_hba.conf: restored beside the data directory, where the
+// configuration says, or nowhere; then one is written that lets users in as
+// themselves through the socket only.
+func (s *setup) locateHBA(ctx context.Context) error {
+	path := filepath.Join(s.configDir, "pg_hba.conf")
+	if !exists(path) {
+		configured, err := s.ask(ctx, "hba_file")
+		if err != nil || exists(configured) {
+			return ctx.Err() // a broken configuration is told by the start
+		}
+		path = filepath.Join(s.runDir, generatedHBA)
+		if err := s.generate(path, "# written by walden: the backup holds no pg_hba.conf\nlocal all all peer\n"); err != nil {
+			return err
+		}
+		s.warnings = append(s.warnings, fmt.Sprintf("the backup holds no pg_hba.conf, the server lets in by the socket alone: %s", path))
+	}
+	s.needed = append(s.needed, setting{"hba_file", path})
+	s.settings = append(s.settings, setting{"hba_file", path})
+	return nil
+}
+
+// ask returns the value that a setting will have.
+func (s *setup) ask(ctx context.Context, name string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(s.binDir, "postgres"), append(s.arguments(), "-C", name)...)
+	cmd.Dir, cmd.Env, cmd.SysProcAttr = s.directory, s.environment(), s.owner.attributes(false)
+	out, err := cmd.Output()
+	return strings.TrimSpace(string(out)), err
+}
+
+// minimalConf gives what a server must have to be read during recovery.
+func (s *setup) minimalConf() string {
+	c := s.control.Settings
+	return fmt.Sprintf("# written by walden: the backup holds no postgresql.conf\n"+
+		"max_connections = %d\nmax_worker_processes = %d\nmax_wal_senders = %d\n"+
+		"max_prepared_transactions = %d\nmax_locks_per_transaction = %d\n",
+		c.MaxConnections, c.MaxWorkerProcesses, c.MaxWALSenders, c.MaxPreparedXacts, c.MaxLocksPerXact)
+}
+
+func (s *setup) generate(path, text string) error {
+	os.Remove(path) // never write through what lies there
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("recovery: %w", err)
+	}
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("recovery: %w", err)
+	}
+	return s.owner.give(path)
+}
+
+// arguments is the server's command line.
+func (s *setup) arguments() []string {
+	args := []string{"-D", s.directory}
+	for _, v := range s.settings {
+		args = append(args, "-c", v.name+"="+v.value)
+	}
+	return args
+}
+
+// environment is ours without what would speak to the server as to a libpq
+// client, and with the home of its user.
+func (s *setup) environment() []string {
+	var env []string
+	for _, v := range os.Environ() {
+		name, _, _ := strings.Cut(v, "=")
+		if strings.HasPrefix(name, "PG") || name == "LC_ALL" || name == "LANGUAGE" {
+			continue
+		}
+		env = append(env, v)
+	}
+	env = append(env, "LC_ALL=C")
+	return s.owner.environment(env)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
