@@ -1,0 +1,145 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/walden-pg/walden/storage"
+	"github.com/walden-pg/walden/wal"
+)
+
+// attemptsToFetch bounds how often Fetch starts over because a file that was
+// absent arrived while its absence was being proven.
+const attemptsToFetch = 3
+
+// Fetch delivers a file of the archive to path, which PostgreSQL gives
+// relative to its data directory. name is that of a segment, a history file, a
+// partial segment or a backup history file.
+//
+// The file is verified to the last byte while it is written under a temporary
+// name beside path; only then is it synced and renamed, and the directory
+// synced. After any error nothing is there that was not there before.
+//
+// *AbsentError means proven absence: the listing of what follows succeeded and
+// is empty. If something later on the timeline is there it is a *HoleError.
+// Damage is a *frame.Error that names the object, a fault of the store is a
+// *storage.Error, one of the local disk a *DeliveryError.
+func (a *Archive) Fetch(ctx context.Context, name, path string) error {
+	f, err := wal.ParseFile(name, a.inc.SegmentSize)
+	if err != nil {
+		return fmt.Errorf("fetch: %w", err)
+	}
+	for range attemptsToFetch {
+		err = a.deliver(ctx, f, path)
+		if !errors.Is(err, storage.ErrNotExist) {
+			return err
+		}
+		absence := a.proveAbsent(ctx, f)
+		if absence != nil {
+			return absence
+		}
+	}
+	return fmt.Errorf("fetch %s: it comes and goes: %w", name, err)
+}
+
+// proveAbsent returns an *AbsentError or a *HoleError for a file that was not
+// found, nil if it is there now, or the fault that prevents a proof.
+func (a *Archive) proveAbsent(ctx context.Context, f wal.File) error {
+	next, err := a.evidence(ctx, f)
+	if err != nil {
+		return fmt.Errorf("prove that %s is absent: %w", f.Name(), err)
+	}
+	// The file may have been archived after it was looked for and before what
+	// follows it was listed.
+	key := FileKey(a.inc, f)
+	_, err = a.repo.Store().Stat(ctx, key)
+	switch {
+	case err == nil:
+		return nil
+	case !errors.Is(err, storage.ErrNotExist):
+		return fmt.Errorf("prove that %s is absent: %w", f.Name(), err)
+	case next != "":
+		return &HoleError{Name: f.Name(), Key: key, Next: next}
+	}
+	return &AbsentError{Name: f.Name()}
+}
+
+// evidence looks for a file that proves that f should be there, and returns
+// its name, or "" if there is none.
+func (a *Archive) evidence(ctx context.Context, f wal.File) (string, error) {
+	switch f.Kind {
+	case wal.FileSegment:
+		return a.laterThan(ctx, f.Segment)
+	case wal.FileHistory:
+		return a.beginningOf(ctx, f.Timeline)
+	}
+	// Partial segments and backup history files are not part of a sequence;
+	// still the listing must succeed.
+	for _, err := range a.repo.Store().List(ctx, timelinePrefix(a.inc, f.Timeline), FileKey(a.inc, f)) {
+		return "", err
+	}
+	return "", nil
+}
+
+// laterThan returns the first file of the segment's timeline that belongs to a
+// later segment, or "". Segments that lie before the timeline's beginning are
+// not missed: PostgreSQL never wrote them.
+func (a *Archive) laterThan(ctx context.Context, seg wal.Segment) (string, error) {
+	next := ""
+	for info, err := range a.repo.Store().List(ctx, timelinePrefix(a.inc, seg.Timeline), SegmentKey(a.inc, seg)) {
+		if err != nil {
+			return "", err
+		}
+		// Beside the segment there may be its own .partial and .backup files.
+		f, ok := a.fileOf(info.Key)
+		if ok && f.Segment.Number > seg.Number {
+			next = f.Name()
+			break
+		}
+	}
+	if next == "" || seg.Timeline == 1 {
+		return next, nil
+	}
+	h, err := a.History(ctx, seg.Timeline)
+	if errors.Is(err, storage.ErrNotExist) {
+		return next, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if parent, ok := h.Parent(); ok && seg.End() <= parent.End {
+		return "", nil
+	}
+	return next, nil
+}
+
+// beginningOf returns the first segment of a timeline if the timeline began in
+// it, or "": PostgreSQL archives the history file before that segment, so that
+// it must have been here. Where archiving began in the midst of a timeline the
+// history file need not be there, and recovery does without.
+func (a *Archive) beginningOf(ctx context.Context, tli wal.TimelineID) (string, error) {
+	prefix := timelinePrefix(a.inc, tli)
+	for info, err := range a.repo.Store().List(ctx, prefix, "") {
+		if err != nil {
+			return "", err
+		}
+		f, ok := a.fileOf(info.Key)
+		if !ok || f.Kind != wal.FileSegment {
+			continue
+		}
+		x, err := a.Index(ctx, f.Segment)
+		if err != nil {
+			return "", err
+		}
+		began := x.PageTimelineFirst < tli
+		for _, l := range x.Landmarks {
+			began = began || l.Timeline == tli && l.PrevTimeline != 0 && l.PrevTimeline != tli
+		}
+		if began && tli > 1 {
+			return f.Name(), nil
+		}
+		return "", nil
+	}
+	return "", nil
+}
