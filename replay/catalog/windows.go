@@ -1,0 +1,259 @@
+package catalog
+
+import (
+	"slices"
+	"time"
+
+	"github.com/walden-pg/walden/wal"
+	"github.com/walden-pg/walden/wal/index"
+)
+
+// Moment is a position in the WAL and, where it is known, its time.
+type Moment struct {
+	LSN  wal.LSN    `json:"lsn"`
+	Time *time.Time `json:"time,omitempty"`
+}
+
+// Window is an unbroken stretch of moments that can be restored on the way to
+// one timeline.
+type Window struct {
+	// Timeline is the one to name as the target's.
+	Timeline wal.TimelineID `json:"timeline"`
+	// From is where the earliest of the backups is consistent; its time is by
+	// the clock of the machine that took the backup.
+	From Moment `json:"from"`
+	// To is the end of the WAL that follows without a hole; its time is that of
+	// the last commit or abort before it, or of the last checkpoint if there
+	// is none nearby. A time target must be earlier than this; --latest reaches it.
+	To Moment `json:"to"`
+	// Backups can start a restore to some moment of the window, oldest first.
+	Backups []string `json:"backups"`
+}
+
+// endSteps are how many segments before the end of a window are looked at for
+// a commit time, in turn.
+var endSteps = [...]uint64{2, 16}
+
+// Windows are all stretches that can be restored, by timeline and position. A
+// stretch that lies whole on the way to another timeline as well is listed for that
+// one alone. Times of their ends are missing unless WindowNeeds has been met.
+func (s *Snapshot) Windows() []Window {
+	var all []Window
+	for _, t := range s.Timelines {
+		if p, err := s.Path(t.ID); err == nil {
+			all = append(all, s.windowsOn(p)...)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(w Window) bool {
+		return slices.ContainsFunc(all, func(o Window) bool { return s.covered(w, o) })
+	})
+}
+
+// WindowNeeds is what Windows lacks to tell the times of all ends.
+func (s *Snapshot) WindowNeeds() Needs {
+	var n Needs
+	seen := map[wal.Segment]bool{}
+	for _, t := range s.Timelines {
+		p, err := s.Path(t.ID)
+		if err != nil {
+			continue
+		}
+		for _, w := range s.windowsOn(p) {
+			last := s.SegmentSize.PrevNumber(w.To.LSN)
+			chain := s.endNeeds(p, s.SegmentSize.Number(w.From.LSN), last)
+			if len(chain) > 0 && !seen[chain[len(chain)-1]] {
+				seen[chain[len(chain)-1]] = true
+				n.Chains = append(n.Chains, chain)
+			}
+		}
+	}
+	return n
+}
+
+// endNeeds are the segments to be loaded next to find the time of a window's
+// end; none if it is known or will not be.
+func (s *Snapshot) endNeeds(p Path, first, last uint64) []wal.Segment {
+	for _, step := range endSteps {
+		from := max(first, last-min(last, step-1))
+		var chain []wal.Segment
+		missing, found := false, false
+		for n := from; n <= last; n++ {
+			seg := p.Segment(n)
+			chain = append(chain, seg)
+			ix := s.Details.Indexes[seg]
+			missing = missing || (ix == nil && s.Details.Unreadable[seg] == "")
+			found = found || (ix != nil && !ix.LastTime.IsZero())
+		}
+		switch {
+		case found:
+			return nil
+		case missing:
+			return chain
+		case from == first:
+			return nil
+		}
+	}
+	return nil
+}
+
+// windowsOn are the windows on one path, merged where backups share a run.
+func (s *Snapshot) windowsOn(p Path) []Window {
+	var list []Window
+	for _, b := range s.Backups {
+		if p.Belongs(b) != "" {
+			continue
+		}
+		last, ok := s.RunEnd(p, s.SegmentSize.Number(b.StartLSN))
+		if !ok || last < s.SegmentSize.PrevNumber(b.StopLSN) {
+			continue
+		}
+		to := s.endOf(p, s.SegmentSize.Number(b.StopLSN), last)
+		if to.LSN < b.StopLSN {
+			continue
+		}
+		stop := b.StopTime
+		list = append(list, Window{
+			Timeline: p.Timeline, From: Moment{LSN: b.StopLSN, Time: &stop}, To: to, Backups: []string{b.ID},
+		})
+	}
+	slices.SortStableFunc(list, func(a, b Window) int { return compare(a.From.LSN, b.From.LSN) })
+	return merge(list)
+}
+
+// merge joins windows that overlap; they are of one path and in order.
+func merge(list []Window) []Window {
+	var out []Window
+	for _, w := range list {
+		if n := len(out); n > 0 && w.From.LSN <= out[n-1].To.LSN {
+			out[n-1].Backups = append(out[n-1].Backups, w.Backups...)
+			if w.To.LSN > out[n-1].To.LSN {
+				out[n-1].To = w.To
+			}
+			continue
+		}
+		out = append(out, w)
+	}
+	for i := range out {
+		slices.Sort(out[i].Backups)
+	}
+	return out
+}
+
+// endOf is the end of the run whose last segment is numbered last, and the time
+// of the last transaction before it, as far as the indexes tell.
+func (s *Snapshot) endOf(p Path, first, last uint64) Moment {
+	seg := p.Segment(last)
+	m := Moment{LSN: seg.End()}
+	if ix := s.Details.Indexes[seg]; ix != nil {
+		m.LSN = EndOf(ix)
+	}
+	var checkpoint time.Time
+	for n, steps := last, uint64(0); n >= first && n > 0 && steps < endSteps[len(endSteps)-1]; n, steps = n-1, steps+1 {
+		ix := s.Details.Indexes[p.Segment(n)]
+		if ix == nil {
+			break
+		}
+		if !ix.LastTime.IsZero() {
+			t := ix.LastTime
+			m.Time = &t
+			return m
+		}
+		if t := lastCheckpoint(ix); checkpoint.IsZero() && !t.IsZero() {
+			checkpoint = t
+		}
+	}
+	if !checkpoint.IsZero() {
+		m.Time = &checkpoint
+	}
+	return m
+}
+
+// EndOf is how far recovery gets that finds no further segment: the segment's
+// end, or where the record starts that would go on in the next.
+func EndOf(ix *index.Index) wal.LSN {
+	if ix.Tail.LSN != 0 {
+		return ix.Tail.LSN
+	}
+	return ix.EndOfRecords
+}
+
+func lastCheckpoint(ix *index.Index) time.Time {
+	var t time.Time
+	for _, l := range ix.Landmarks {
+		if l.Kind == index.CheckpointOnline || l.Kind == index.CheckpointShutdown {
+			t = l.Time
+		}
+	}
+	return t
+}
+
+// covered reports whether every moment of w lies on o as well, and o reaches
+// further, or is of the older of two timelines.
+func (s *Snapshot) covered(w, o Window) bool {
+	if w.Timeline == o.Timeline {
+		return false
+	}
+	p, err := s.Path(w.Timeline)
+	if err != nil {
+		return false
+	}
+	q, err := s.Path(o.Timeline)
+	if err != nil {
+		return false
+	}
+	fork, ok := p.Divergence(q)
+	if !ok || w.To.LSN > fork || w.From.LSN < o.From.LSN || w.To.LSN > o.To.LSN {
+		return false
+	}
+	same := w.From.LSN == o.From.LSN && w.To.LSN == o.To.LSN
+	return !same || o.Timeline < w.Timeline
+}
+
+// Gaps are the holes in the WAL of all timelines: between two ranges of one
+// timeline, and between a timeline's parent and the first segment of its own.
+func (s *Snapshot) Gaps() []Gap {
+	var gaps []Gap
+	for _, t := range s.Timelines {
+		for i, r := range t.Ranges {
+			switch {
+			case i > 0:
+				gaps = append(gaps, NewGap(s.Segment(t.ID, t.Ranges[i-1].Last+1), r.First-1, ""))
+			case s.parentReaches(t):
+				if begin := s.SegmentSize.Number(t.Switch); begin < r.First {
+					gaps = append(gaps, NewGap(s.Segment(t.ID, begin), r.First-1, ""))
+				}
+			}
+		}
+	}
+	return gaps
+}
+
+// parentReaches reports whether WAL of before the timeline's beginning is
+// archived, so that a segment missing at its beginning is a hole and not the
+// beginning of the archive.
+func (s *Snapshot) parentReaches(t Timeline) bool {
+	if t.Parent == 0 {
+		return false
+	}
+	p, err := s.Path(t.ID)
+	if err != nil {
+		return false
+	}
+	begin := s.SegmentSize.Number(t.Switch)
+	if begin == 0 {
+		return false
+	}
+	for i, sp := range p.Spans {
+		first, end := p.files(i)
+		pt, ok := s.Timeline(sp.Timeline)
+		if !ok || sp.Timeline == t.ID {
+			continue
+		}
+		for _, r := range pt.Ranges {
+			if r.Last >= first && r.First < end {
+				return true
+			}
+		}
+	}
+	return false
+}

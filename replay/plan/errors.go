@@ -1,0 +1,205 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/walden-pg/walden/replay/catalog"
+	"github.com/walden-pg/walden/wal"
+)
+
+// Point is a moment that can be reached, or an occurrence of what was asked for.
+type Point struct {
+	LSN      wal.LSN        `json:"lsn"`
+	Time     *time.Time     `json:"time,omitempty"`
+	Timeline wal.TimelineID `json:"timeline"`
+	// What it is, in words.
+	What string `json:"what"`
+	// Flags restore exactly to it: the command line's target, such as "--lsn 0/3000028".
+	Flags string `json:"flags"`
+}
+
+func (p Point) String() string {
+	if p.Time == nil {
+		return fmt.Sprintf("%s at %s", p.What, p.LSN)
+	}
+	return fmt.Sprintf("%s at %s, %s", p.What, p.LSN, FormatTime(*p.Time))
+}
+
+// GapError says that WAL on the way to the target is missing or cannot be used.
+type GapError struct {
+	Target string `json:"target"`
+	// Gaps are the holes, in order of position; the first is what stops recovery.
+	Gaps []catalog.Gap `json:"gaps"`
+	// Backup is the id of the backup that the way began at.
+	Backup string `json:"backup"`
+	// Before is the last known moment that can be reached before the first hole,
+	// After the first after it; nil: there is none.
+	Before  *Point           `json:"before,omitempty"`
+	After   *Point           `json:"after,omitempty"`
+	Windows []catalog.Window `json:"reachable"`
+}
+
+// UnreachableError says that the target does not exist, or lies where nothing leads.
+type UnreachableError struct {
+	Target string `json:"target"`
+	// Reason is a sentence without a full stop.
+	Reason string `json:"reason"`
+	// Before and After are the nearest moments that can be reached; nil: there is none.
+	Before *Point `json:"before,omitempty"`
+	After  *Point `json:"after,omitempty"`
+	// Advice says what to do; "": nothing can be done.
+	Advice  string           `json:"hint,omitempty"`
+	Windows []catalog.Window `json:"reachable"`
+}
+
+// AmbiguousError says that a restore point's name was used more than once.
+type AmbiguousError struct {
+	Target  string           `json:"target"`
+	Points  []Point          `json:"points"`
+	Windows []catalog.Window `json:"reachable"`
+}
+
+// Refused is a backup that cannot serve, and why.
+type Refused struct {
+	Backup string `json:"backup"`
+	Reason string `json:"reason"`
+}
+
+// NoBackupError says that no backup can start the restore.
+type NoBackupError struct {
+	Target string `json:"target"`
+	// Wanted is the backup that was asked for; "": any.
+	Wanted string `json:"wanted,omitempty"`
+	// Refused are the backups there are, newest first. It is empty if there is
+	// none, or none of the wanted id.
+	Refused    []Refused        `json:"refused"`
+	Incomplete int              `json:"incomplete"`
+	Windows    []catalog.Window `json:"reachable"`
+}
+
+// Absent reports whether there is no such backup at all, as opposed to
+// backups that cannot serve this target.
+func (e *NoBackupError) Absent() bool { return len(e.Refused) == 0 }
+
+// Reachable are the windows that can be restored.
+func (e *GapError) Reachable() []catalog.Window { return e.Windows }
+
+// Reachable are the windows that can be restored.
+func (e *UnreachableError) Reachable() []catalog.Window { return e.Windows }
+
+// Reachable are the windows that can be restored.
+func (e *AmbiguousError) Reachable() []catalog.Window { return e.Windows }
+
+// Reachable are the windows that can be restored.
+func (e *NoBackupError) Reachable() []catalog.Window { return e.Windows }
+
+// Error says what is missing.
+func (e *GapError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s cannot be reached from backup %s: ", e.Target, e.Backup)
+	for i, g := range e.Gaps {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(describeGap(g))
+	}
+	return b.String()
+}
+
+// Hint tells the nearest moments that can be reached.
+func (e *GapError) Hint() string { return nearest("", e.Before, e.After) }
+
+func describeGap(g catalog.Gap) string {
+	where := fmt.Sprintf("WAL segment %s", g.First)
+	if g.Segments > 1 {
+		where = fmt.Sprintf("WAL segments %s to %s (%d)", g.First, g.Last, g.Segments)
+	}
+	verb := "is"
+	if g.Segments > 1 {
+		verb = "are"
+	}
+	if g.Damaged != "" {
+		return fmt.Sprintf("%s of timeline %s cannot be used: %s", where, g.Timeline, g.Damaged)
+	}
+	return fmt.Sprintf("%s of timeline %s %s missing from the archive", where, g.Timeline, verb)
+}
+
+// Error gives the reason.
+func (e *UnreachableError) Error() string {
+	return fmt.Sprintf("%s cannot be reached: %s", e.Target, e.Reason)
+}
+
+// Hint tells what to do, and the nearest moments that can be reached.
+func (e *UnreachableError) Hint() string { return nearest(e.Advice, e.Before, e.After) }
+
+// nearest puts an advice and the neighbouring moments into sentences.
+func nearest(advice string, before, after *Point) string {
+	var parts []string
+	if advice != "" {
+		parts = append(parts, advice+".")
+	}
+	if before != nil {
+		parts = append(parts, fmt.Sprintf("The nearest moment before: %s (%s).", before, before.Flags))
+	}
+	if after != nil {
+		parts = append(parts, fmt.Sprintf("The nearest moment after: %s (%s).", after, after.Flags))
+	}
+	return strings.Join(parts, " ")
+}
+
+// Error lists where the name occurs.
+func (e *AmbiguousError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s is not one moment: the name was used %d times:", e.Target, len(e.Points))
+	for i, p := range e.Points {
+		if i > 0 {
+			b.WriteByte(';')
+		}
+		fmt.Fprintf(&b, " %s on timeline %s", p.LSN, p.Timeline)
+		if p.Time != nil {
+			fmt.Fprintf(&b, " at %s", FormatTime(*p.Time))
+		}
+	}
+	return b.String()
+}
+
+// Hint tells how to name each.
+func (e *AmbiguousError) Hint() string {
+	flags := make([]string, len(e.Points))
+	for i, p := range e.Points {
+		flags[i] = p.Flags
+	}
+	return "Name the one that is meant by its position: " + strings.Join(flags, ", or ") + "."
+}
+
+// Error lists the backups and why each cannot serve.
+func (e *NoBackupError) Error() string {
+	switch {
+	case e.Absent() && e.Wanted != "":
+		return fmt.Sprintf("there is no complete backup %s", e.Wanted)
+	case e.Absent() && e.Incomplete > 0:
+		return fmt.Sprintf("there is no complete backup (%d begun and not finished)", e.Incomplete)
+	case e.Absent():
+		return "there is no backup"
+	}
+	parts := make([]string, len(e.Refused))
+	for i, r := range e.Refused {
+		parts[i] = r.Backup + ": " + r.Reason
+	}
+	return fmt.Sprintf("no backup can start a restore to %s: %s", e.Target, strings.Join(parts, "; "))
+}
+
+// Hint tells what to do.
+func (e *NoBackupError) Hint() string {
+	switch {
+	case e.Absent() && e.Wanted != "":
+		return "`walden list` shows the backups there are."
+	case e.Absent():
+		return "`walden backup` takes one; what happened before it cannot be restored."
+	case e.Wanted != "":
+		return "Leave out --backup to let Walden choose one."
+	}
+	return "`walden list` shows what can be restored."
+}

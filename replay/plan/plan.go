@@ -1,0 +1,101 @@
+package plan
+
+import (
+	"time"
+
+	"github.com/walden-pg/walden/replay/catalog"
+	"github.com/walden-pg/walden/wal"
+)
+
+// Setting is one line of PostgreSQL's configuration.
+type Setting struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Stretch is the part of a plan's WAL that is read from one timeline's files.
+type Stretch struct {
+	Timeline wal.TimelineID `json:"timeline"`
+	// Begin is the first position that is replayed on the timeline. End is where
+	// the next one takes over; on the last, where the plan's WAL ends.
+	Begin wal.LSN `json:"begin"`
+	End   wal.LSN `json:"end"`
+	// First and Last are the names of the segments that are read, both
+	// inclusive; Segments is how many they are. A timeline that was left in the
+	// segment it began in is read from the next one's copy: it has none.
+	First    string `json:"first,omitempty"`
+	Last     string `json:"last,omitempty"`
+	Segments uint64 `json:"segments"`
+}
+
+// Transaction is a commit or abort.
+type Transaction struct {
+	XID uint32 `json:"xid"`
+	// LSN is where its record starts, End the position after it.
+	LSN  wal.LSN   `json:"lsn"`
+	End  wal.LSN   `json:"end"`
+	Time time.Time `json:"time"`
+	// Aborted: it was rolled back. Prepared: by ROLLBACK PREPARED or COMMIT PREPARED.
+	Aborted  bool `json:"aborted,omitempty"`
+	Prepared bool `json:"prepared,omitempty"`
+}
+
+// Stop predicts where recovery stops.
+type Stop struct {
+	// Before: it stops before it replays the record at LSN; otherwise after it.
+	Before bool `json:"before"`
+	// LSN is where the record starts that stops recovery. For Latest it is 0, and
+	// End is where the WAL ends.
+	LSN wal.LSN `json:"lsn"`
+	// End is the position up to which WAL is replayed: LSN where it stops before,
+	// or the end of the record. 0: not known.
+	End wal.LSN `json:"end"`
+	// Exact: LSN and End are the very ones. Otherwise the target is an LSN within
+	// a segment whose index does not list the record there: recovery stops at
+	// the first record that starts at LSN or after it, which is proved to exist.
+	Exact bool `json:"exact"`
+	// XID, Time and Name are those of the record that stops recovery, if it has them.
+	XID  uint32     `json:"xid,omitempty"`
+	Time *time.Time `json:"time,omitempty"`
+	Name string     `json:"name,omitempty"`
+	// Timeline is the one that the stop lies on.
+	Timeline wal.TimelineID `json:"timeline"`
+	// LastKept is the last commit or abort that is replayed, FirstLost the first
+	// that is not. Either can be nil: there is none, or it is not known because
+	// it lies in WAL that the plan does not need.
+	LastKept  *Transaction `json:"last_kept,omitempty"`
+	FirstLost *Transaction `json:"first_lost,omitempty"`
+}
+
+// Plan says how to restore, and what has been proved. It encodes as the JSON of
+// `plan`.
+type Plan struct {
+	Cluster     string `json:"cluster"`
+	Incarnation int    `json:"incarnation"`
+	SystemID    uint64 `json:"system_identifier,string"`
+	// Target is what was asked for, in words, and TargetKind its kind.
+	Target     string `json:"target"`
+	TargetKind Kind   `json:"target_kind"`
+	Exclusive  bool   `json:"exclusive"`
+
+	// Backup is the one to start from.
+	Backup catalog.Backup `json:"backup"`
+	// Timeline is the one recovery is told to follow.
+	Timeline wal.TimelineID `json:"timeline"`
+	// Path are the stretches of WAL from the backup's redo point on, oldest first.
+	Path []Stretch `json:"path"`
+	// FirstSegment and LastSegment are the names of the first and the last
+	// segment that recovery needs, Segments is their number and StoredBytes about
+	// what they occupy in the repository.
+	FirstSegment string `json:"first_segment"`
+	LastSegment  string `json:"last_segment"`
+	Segments     uint64 `json:"segments"`
+	StoredBytes  int64  `json:"stored_bytes"`
+
+	// Settings make PostgreSQL follow the plan. They leave to the restore what is
+	// not the plan's: restore_command and recovery_target_action.
+	Settings []Setting `json:"settings"`
+	Stop     Stop      `json:"stop"`
+	// Warnings are sentences about what a person may not expect.
+	Warnings []string `json:"warnings,omitempty"`
+}
