@@ -17,9 +17,6 @@ func (s *setup) asOwner(args ...string) string {
 func (s *setup) startCommand() string {
 	var options string
 	for _, v := range s.needed {
-		if v.value == "" || v.name == "data_directory" && len(s.needed) == 2 {
-			continue // the defaults do
-		}
 		if options != "" {
 			options += " "
 		}

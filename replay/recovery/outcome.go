@@ -70,7 +70,8 @@ type Server struct {
 	// ListenAddress is the first TCP address it listens on; empty: none.
 	ListenAddress string
 	// Status is the last line of postmaster.pid: "starting", "stopping",
-	// "ready" or "standby"; empty if it is not written yet.
+	// "ready" (for connections, be it only to read) or "standby" (up, but not
+	// to be connected to); empty if it is not written yet.
 	Status string
 }
 

@@ -143,11 +143,12 @@ const (
 
 // decideSettings fills in settings and needed.
 func (s *setup) decideSettings(ctx context.Context, o Options) error {
-	s.needed = []setting{{"data_directory", s.directory}, {"external_pid_file", ""}}
 	if err := s.locateConfig(); err != nil {
 		return err
 	}
+	s.guard(ctx)
 	s.settings = append(slices.Clone(s.needed), []setting{
+		{"data_directory", s.directory},
 		{"logging_collector", "off"}, {"log_destination", "stderr"}, {"lc_messages", "C"},
 		{"log_line_prefix", logPrefix}, {"log_min_messages", "warning"}, {"log_error_verbosity", "default"},
 		{"hot_standby", "on"}, {"unix_socket_directories", s.runDir},
@@ -178,6 +179,19 @@ func (s *setup) decideSettings(ctx context.Context, o Options) error {
 		s.settings = append(s.settings, setting{name, o.Settings[name]})
 	}
 	return s.locateHBA(ctx)
+}
+
+// guard makes sure that a configuration which was written for the original's
+// directory cannot lead the server there at a later start.
+func (s *setup) guard(ctx context.Context) {
+	s.settings = slices.Clone(s.needed)
+	if at, err := s.ask(ctx, "data_directory"); err != nil || filepath.Clean(at) != s.directory {
+		s.needed = append(s.needed, setting{"data_directory", s.directory})
+	}
+	// An empty name does it too, but makes the server complain.
+	if pid, err := s.ask(ctx, "external_pid_file"); err == nil && pid != "" {
+		s.needed = append(s.needed, setting{"external_pid_file", s.directory + ".pid"})
+	}
 }
 
 // locateConfig finds postgresql.conf: restored beside the data directory, in
