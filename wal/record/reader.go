@@ -1,1 +1,351 @@
 package record
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"github.com/walden-pg/walden/wal"
+)
+
+// Limits on what a Reader keeps of one record, whatever its length says.
+const (
+	// KeepBytes is how much of a record is kept for decoding. Longer records are
+	// verified as a stream, and handed out with Truncated set.
+	KeepBytes = 64 << 10
+	// KeepTransactionBytes is the same for records of RMTransaction, whose
+	// lists of dropped relations and subtransactions can be long.
+	KeepTransactionBytes = 16 << 20
+
+	chunkSize = 1 << 20
+
+	// maxRecord16 is XLogRecordMaxSize, which 16 and later never exceed.
+	maxRecord16 = 1020 << 20
+)
+
+// Sizes of headers (access/xlog_internal.h, access/xlogrecord.h).
+const (
+	shortPageHeader = 24
+	longPageHeader  = 40
+	// HeaderSize is the length of a record's fixed header.
+	HeaderSize = 24
+)
+
+var (
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+	le         = binary.LittleEndian
+)
+
+// Header is the fixed header of a record (XLogRecord).
+type Header struct {
+	TotalLength uint32  // of the whole record; page headers in between do not count
+	XID         uint32  // the transaction, possibly a subtransaction; 0: none
+	Prev        wal.LSN // where the record before starts
+	Info        uint8   // the high four bits belong to the resource manager
+	RMGR        RMGR
+	CRC         uint32
+}
+
+// Record is one record, verified. It and its Data are valid until the next
+// call of Reader.Next.
+type Record struct {
+	LSN wal.LSN // where it starts
+	// End is the position after it, as PostgreSQL reports it: aligned, a page's
+	// start rather than the place after its header, and after an XLOG_SWITCH
+	// the start of the next segment.
+	End wal.LSN
+	Header
+	Major     int
+	Data      []byte // what follows the header
+	Truncated bool   // Data is only the beginning: see KeepBytes
+}
+
+// IsSwitch reports whether the record is an XLOG_SWITCH, which ends its segment.
+func (h Header) IsSwitch() bool { return h.RMGR == RMXLOG && h.Info&0xF0 == XLOGSwitch }
+
+// Options say what a Reader is to read, and what to insist on.
+type Options struct {
+	Start       wal.LSN         // of the first byte; a multiple of wal.PageSize
+	SegmentSize wal.SegmentSize // must be valid
+	// Timeline is that of the file: the highest its pages may carry. Lower ones
+	// are fine, since a new timeline's first segment begins with a copy of its
+	// parent's pages. 0: any.
+	Timeline wal.TimelineID
+	SystemID uint64 // 0: any, but only one
+	Length   int64  // how many bytes there must be, a multiple of wal.PageSize; 0: as many as come
+}
+
+// Head is what a run of WAL begins with of a record that started before it.
+// The zero value: nothing.
+type Head struct {
+	Length uint32 // bytes the record still had to come (xlp_rem_len)
+	Have   uint32 // how many of them are here
+	CRC    uint32 // CRC-32C of those
+	Bytes  []byte // the first of those, at most KeepBytes
+	// Overwritten: the record was never finished. PostgreSQL crashed, and after
+	// recovery wrote over the place where it would have gone on
+	// (XLP_FIRST_IS_OVERWRITE_CONTRECORD). Length is 0 if that place is the start.
+	Overwritten bool
+}
+
+// Tail is a record that starts in a run of WAL and goes on after its end. The
+// zero value: there is none.
+type Tail struct {
+	LSN    wal.LSN // where the record starts
+	Length uint32  // xl_tot_len
+	Have   uint32  // how many bytes of it are here, the header's included
+	CRC    uint32  // CRC-32C of those of them that follow the 24-byte header
+	Bytes  []byte  // the first of those, at most KeepBytes
+}
+
+// Header is the record's fixed header; false if it is cut.
+func (t Tail) Header() (Header, bool) {
+	if len(t.Bytes) < HeaderSize {
+		return Header{}, false
+	}
+	return parseHeader(t.Bytes), true
+}
+
+// Reader walks a run of WAL, one segment or several of one timeline, record by
+// record. It is not safe for concurrent use.
+type Reader struct {
+	src  io.Reader
+	opt  Options
+	buf  []byte  // whole pages, the last chunk read
+	base wal.LSN // position of buf[0]
+	more bool    // src may have more
+
+	end       wal.LSN // after the last complete record
+	pos       wal.LSN // where the next record starts, or the page it starts on
+	prev      wal.LSN // start of the last complete record; meaningful if linked
+	linked    bool
+	lost      wal.LSN // start of a record given up: the next must say so
+	mustSay   bool    // the next record must be XLOG_OVERWRITE_CONTRECORD
+	started   bool
+	done      bool
+	err       error
+	rec       Record
+	kept      []byte // of a record that crosses pages
+	head      Head
+	tail      Tail
+	endOfHead wal.LSN // start of an XLOG_SWITCH whose end is the head
+	page      pageState
+}
+
+// pageState is what the page headers so far have said.
+type pageState struct {
+	magic       uint16
+	major       int
+	flags       flagLayout
+	systemID    uint64
+	first, last wal.TimelineID
+}
+
+// NewReader reads from src, which begins at o.Start.
+func NewReader(src io.Reader, o Options) *Reader {
+	return &Reader{src: src, opt: o, base: o.Start, pos: o.Start, end: o.Start, more: true}
+}
+
+// Reset makes the Reader read another run of WAL, with the buffers it has.
+func (r *Reader) Reset(src io.Reader, o Options) {
+	buf, kept := r.buf, r.kept
+	*r = Reader{src: src, opt: o, base: o.Start, pos: o.Start, end: o.Start, more: true, buf: buf[:0], kept: kept[:0]}
+}
+
+// Next moves to the next record that starts and ends in the run. It returns
+// false at the end of the run and at an error.
+func (r *Reader) Next() bool {
+	if r.done {
+		return false
+	}
+	if !r.started {
+		r.started = true
+		if !r.begin() {
+			return false
+		}
+	}
+	if r.rec.LSN != 0 && r.rec.IsSwitch() && !r.skipSwitched() {
+		return false
+	}
+	for !r.done {
+		if found := r.next(); found {
+			return true
+		}
+	}
+	return false
+}
+
+// Record is the record Next moved to.
+func (r *Reader) Record() *Record { return &r.rec }
+
+// Err is nil if the run was sound to its end, an *Error if its content is at
+// fault, and else the error of the source, wrapped.
+func (r *Reader) Err() error { return r.err }
+
+// Head is known after the first call of Next. Its Bytes stay valid.
+func (r *Reader) Head() Head { return r.head }
+
+// Tail is known when Next has returned false and Err is nil. Its Bytes stay valid.
+func (r *Reader) Tail() Tail { return r.tail }
+
+// HeadSwitch is the start of an XLOG_SWITCH that lies before the run, so that only
+// its last 8 or 16 bytes are in it, followed by zeros to the segment's end; 0: no
+// such thing. Known after the first call of Next. It rests on those bytes
+// alone until the record is joined with its beginning.
+func (r *Reader) HeadSwitch() wal.LSN { return r.endOfHead }
+
+// End is the position after the last complete record so far, the head included;
+// the start of the run if there was none. After an error valid WAL ends there.
+func (r *Reader) End() wal.LSN { return r.end }
+
+// Magic is that of the pages read; 0 before the first.
+func (r *Reader) Magic() uint16 { return r.page.magic }
+
+// SystemID is that of the long page headers read; 0 before the first.
+func (r *Reader) SystemID() uint64 { return r.page.systemID }
+
+// PageTimelines are the timelines of the first and the last page read.
+func (r *Reader) PageTimelines() (first, last wal.TimelineID) { return r.page.first, r.page.last }
+
+// Prev is the start of the last complete record; false before the first.
+func (r *Reader) Prev() (wal.LSN, bool) { return r.prev, r.linked }
+
+// next tries to read the record at pos. False without done: try again, a record
+// was given up.
+func (r *Reader) next() bool {
+	if r.pos.PageOffset() == 0 {
+		if !r.enterPage() {
+			return false
+		}
+	}
+	off := int(r.pos - r.base)
+	room := wal.PageSize - r.pos.PageOffset() // at least 8
+	total := le.Uint32(r.buf[off:])
+	if total == 0 {
+		r.fail(r.classifyEnd(r.pos, 0))
+		return false
+	}
+	if err := r.checkLength(total); err != nil {
+		r.fail(err)
+		return false
+	}
+	if int64(total) > int64(room) {
+		return r.assemble(total)
+	}
+	raw := r.buf[off : off+int(total)]
+	h := parseHeader(raw)
+	if err := r.checkHeader(h, r.pos); err != nil {
+		r.fail(err)
+		return false
+	}
+	crc := crc32.Update(0, castagnoli, raw[HeaderSize:])
+	if crc32.Update(crc, castagnoli, raw[:20]) != h.CRC {
+		r.fail(r.crcError(r.pos))
+		return false
+	}
+	return r.deliver(r.pos, (r.pos + wal.LSN(total)).Align(), h, raw[HeaderSize:], false)
+}
+
+// deliver makes a verified record the current one.
+func (r *Reader) deliver(start, end wal.LSN, h Header, data []byte, truncated bool) bool {
+	if r.mustSay {
+		if err := r.checkOverwrite(start, h, data); err != nil {
+			r.fail(err)
+			return false
+		}
+	}
+	if h.IsSwitch() {
+		end = r.segmentEnd(end)
+	}
+	r.rec = Record{LSN: start, End: end, Header: h, Major: r.page.major, Data: data, Truncated: truncated}
+	r.prev, r.linked = start, true
+	r.pos, r.end = end, end
+	return true
+}
+
+// segmentEnd rounds up to the end of a segment.
+func (r *Reader) segmentEnd(l wal.LSN) wal.LSN {
+	mask := wal.LSN(r.opt.SegmentSize) - 1
+	return (l + mask) &^ mask
+}
+
+func parseHeader(b []byte) Header {
+	_ = b[HeaderSize-1]
+	return Header{
+		TotalLength: le.Uint32(b[0:]),
+		XID:         le.Uint32(b[4:]),
+		Prev:        wal.LSN(le.Uint64(b[8:])),
+		Info:        b[16],
+		RMGR:        RMGR(b[17]),
+		CRC:         le.Uint32(b[20:]),
+	}
+}
+
+// checkLength judges xl_tot_len, which is all that is certain to lie on the
+// record's first page.
+func (r *Reader) checkLength(total uint32) error {
+	if total < HeaderSize {
+		return r.corrupt(r.pos, "a record of %d bytes, shorter than its own header", total)
+	}
+	if total > maxRecord16 && r.page.major >= 16 {
+		return r.corrupt(r.pos, "a record of %d bytes, longer than PostgreSQL %d writes", total, r.page.major)
+	}
+	return nil
+}
+
+// checkHeader judges the fixed header of the record at start as
+// ValidXLogRecordHeader does.
+func (r *Reader) checkHeader(h Header, start wal.LSN) error {
+	if !validRMGR(r.page.major, h.RMGR) {
+		return r.corrupt(start, "a record of resource manager %d, which PostgreSQL %d does not have", uint8(h.RMGR), r.page.major)
+	}
+	if r.linked && h.Prev != r.prev {
+		return r.corrupt(start, "the record links back to %s, but the record before it starts at %s", h.Prev, r.prev)
+	}
+	if !r.linked && h.Prev >= r.opt.Start {
+		return r.corrupt(start, "the first record links back to %s, which is not before %s", h.Prev, r.opt.Start)
+	}
+	return nil
+}
+
+// checkOverwrite judges the first record on a page that overwrites a lost continuation.
+func (r *Reader) checkOverwrite(start wal.LSN, h Header, data []byte) error {
+	r.mustSay = false
+	rec := Record{Header: h, Data: data}
+	var d Decoded
+	if h.RMGR != RMXLOG || h.Info&0xF0 != XLOGOverwriteContrecord || rec.Decode(&d) != nil {
+		return r.corrupt(start, "the page overwrites an unfinished record, but its first record is not XLOG_OVERWRITE_CONTRECORD")
+	}
+	o, err := DecodeOverwriteContrecord(d.Main)
+	if err != nil {
+		return r.corrupt(start, "%v", err)
+	}
+	if r.lost != 0 && o.LSN != r.lost {
+		return r.corrupt(start, "the record says that the one at %s was overwritten, but it is the one at %s", o.LSN, r.lost)
+	}
+	r.lost = 0
+	return nil
+}
+
+func (r *Reader) crcError(start wal.LSN) error {
+	return r.corrupt(start, "the record's checksum does not match its content")
+}
+
+// fail ends the walk. An error of nil is the end of the run.
+func (r *Reader) fail(err error) {
+	r.done = true
+	r.err = err
+}
+
+func (r *Reader) corrupt(at wal.LSN, format string, args ...any) error {
+	return r.fault(at, Corrupt, format, args...)
+}
+
+func (r *Reader) fault(at wal.LSN, k Kind, format string, args ...any) error {
+	e := &Error{LSN: at, Kind: k, Reason: fmt.Sprintf(format, args...)}
+	if r.opt.Timeline != 0 {
+		e.Segment = wal.SegmentAt(r.opt.Timeline, at, r.opt.SegmentSize)
+	}
+	return e
+}
