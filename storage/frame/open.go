@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
+
+	"github.com/walden-pg/walden/storage"
 )
 
 // ReadOptions say what object is expected.
@@ -209,7 +212,7 @@ func (t *tail) indexBytes(ctx context.Context) ([]byte, error) {
 		return bytes.Clone(t.bytes[have-f.IndexLength : have]), nil
 	}
 	b, err := readRange(ctx, t.src, f.IndexOffset, f.IndexLength)
-	if err != nil {
+	if err != nil && !errors.Is(err, storage.ErrOffset) {
 		return nil, fmt.Errorf("read the index of object %s at offset %d: %w", t.name, f.IndexOffset, err)
 	}
 	if int64(len(b)) != f.IndexLength {

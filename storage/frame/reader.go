@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/walden-pg/walden/internal/crc32c"
+	"github.com/walden-pg/walden/storage"
 )
 
 var errReaderClosed = errors.New("the reader is closed")
@@ -266,8 +267,14 @@ func (j *frameJob) decode(o *Object) error {
 	return nil
 }
 
-// sourceError adds to an error of the source what was being read.
+// sourceError adds to an error of the source what was being read. A source
+// that ends before offset is an object that was cut.
 func (o *Object) sourceError(offset int64, err error) error {
+	if errors.Is(err, storage.ErrOffset) {
+		bad := o.errorAt(offset, Truncated, "nothing is there")
+		bad.Err = err
+		return bad
+	}
 	return fmt.Errorf("read object %s at offset %d: %w", o.name, offset, err)
 }
 

@@ -3,7 +3,6 @@ package frame
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 
 	"github.com/walden-pg/walden/storage"
@@ -49,15 +48,9 @@ func (b bytesRange) ReadRange(ctx context.Context, off, n int64) (io.ReadCloser,
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	size := int64(len(b))
-	if off < 0 {
-		off, n = max(0, size+off), -1
+	start, length, err := storage.Range(int64(len(b)), off, n)
+	if err != nil {
+		return nil, err
 	}
-	if off > size {
-		return nil, errors.New("offset beyond the end")
-	}
-	if n < 0 || n > size-off {
-		n = size - off
-	}
-	return io.NopCloser(bytes.NewReader(b[off : off+n])), nil
+	return io.NopCloser(bytes.NewReader(b[start : start+length])), nil
 }

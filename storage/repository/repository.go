@@ -6,16 +6,17 @@ package repository
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash"
-	"io"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/storage/frame"
 )
 
-var errNotReady = errors.New("repository: not ready")
-
-// Options say how objects are written.
+// Options say how objects are written and read.
 type Options struct {
 	// Codec of new objects.
 	Codec frame.Codec
@@ -24,114 +25,162 @@ type Options struct {
 	// Workers is the number of parallel compressors and decompressors of one
 	// object; 0: GOMAXPROCS.
 	Workers int
-	// TempDir is where large encoded objects are spooled; empty: os.TempDir().
+	// TempDir is where encoded objects of more than 64 MiB are spooled before
+	// they are stored; empty: os.TempDir().
 	TempDir string
 }
 
 // Repository is an open repository. It is safe for concurrent use.
-type Repository struct{}
-
-// NoRepositoryError says that the store holds no repository.
-type NoRepositoryError struct{ Err error }
-
-// Error says so.
-func (e *NoRepositoryError) Error() string { return "no repository here: walden.json does not exist" }
-
-// Unwrap returns the store's error.
-func (e *NoRepositoryError) Unwrap() error { return e.Err }
-
-// ConflictError says that an object exists with other content.
-type ConflictError struct{ Key string }
-
-// Error names the object.
-func (e *ConflictError) Error() string { return "object " + e.Key + " exists with other content" }
-
-// Init creates the repository, or opens the one that is there.
-func Init(ctx context.Context, s storage.Store, o Options) (r *Repository, created bool, err error) {
-	return nil, false, errNotReady
+type Repository struct {
+	store  storage.Store
+	o      Options
+	id     [16]byte
+	chunks sync.Pool // *[]byte of chunkSize, for spools
 }
 
-// Open opens the repository that s holds.
+// NoRepositoryError says that the store holds no repository.
+type NoRepositoryError struct {
+	// Err is the store's error.
+	Err error
+}
+
+// Error says so.
+func (e *NoRepositoryError) Error() string {
+	return "there is no repository here: " + descriptorKey + " does not exist (walden init creates it)"
+}
+
+// Unwrap returns the store's error, a storage.ErrNotExist.
+func (e *NoRepositoryError) Unwrap() error { return e.Err }
+
+// NotEmptyError says that Init found objects, but no repository.
+type NotEmptyError struct {
+	// Key is one of the objects.
+	Key string
+}
+
+// Error names the object and says what to do.
+func (e *NotEmptyError) Error() string {
+	return "refusing to create a repository: " + descriptorKey + " does not exist, but other objects do, such as " + e.Key +
+		"; use an empty place, or put " + descriptorKey + " back if it was lost"
+}
+
+// probePrefix begins the keys that Init tries the store with.
+const probePrefix = "probes/"
+
+// Init opens the repository that s holds, or creates it if there is none. It
+// may be killed, repeated and run by several at once: one of them creates
+// (created is true), all of them open the same repository.
+//
+// Before it creates, it tries whether the store keeps a second writer from
+// replacing an object, and refuses one that does not (storage.ErrReplaces). A
+// store that holds other objects but no walden.json is a *NotEmptyError: a
+// new identity would make them unreadable.
+func Init(ctx context.Context, s storage.Store, o Options) (r *Repository, created bool, err error) {
+	r, err = Open(ctx, s, o)
+	var none *NoRepositoryError
+	if !errors.As(err, &none) {
+		return r, false, err
+	}
+	stray, err := strayObject(ctx, s)
+	if err != nil {
+		return nil, false, err
+	}
+	if stray != "" {
+		// Another Init may have come first.
+		if r, err = Open(ctx, s, o); errors.As(err, &none) {
+			err = &NotEmptyError{Key: stray}
+		}
+		return r, false, err
+	}
+	if err := storage.ProbeConditional(ctx, s, probePrefix); err != nil {
+		return nil, false, fmt.Errorf("try the store: %w", err)
+	}
+	d, err := newDescriptor(time.Now())
+	if err != nil {
+		return nil, false, err
+	}
+	err = storage.PutBytes(ctx, s, descriptorKey, d.encode(), storage.PutOptions{})
+	if err != nil && !errors.Is(err, storage.ErrExist) {
+		return nil, false, err
+	}
+	if r, err = Open(ctx, s, o); err != nil {
+		return nil, false, err
+	}
+	// After a lost reply the one that exists may be our own.
+	return r, r.id == d.id, nil
+}
+
+// strayObject returns the key of any object of the store, or "".
+func strayObject(ctx context.Context, s storage.Store) (string, error) {
+	for info, err := range s.List(ctx, "", "") {
+		if err != nil {
+			return "", err
+		}
+		if !strings.HasPrefix(info.Key, probePrefix) {
+			return info.Key, nil
+		}
+	}
+	return "", nil
+}
+
+// Open opens the repository that s holds: one read. It returns a
+// *NoRepositoryError if there is none, and a *frame.Error if walden.json is
+// damaged, of an unknown format (frame.Version) or says that the repository is
+// encrypted (frame.Encrypted).
 func Open(ctx context.Context, s storage.Store, o Options) (*Repository, error) {
-	return nil, errNotReady
+	b, err := storage.ReadAll(ctx, s, descriptorKey, maxDescriptor)
+	if errors.Is(err, storage.ErrNotExist) {
+		return nil, &NoRepositoryError{Err: err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	d, err := parseDescriptor(b)
+	if err != nil {
+		return nil, err
+	}
+	return &Repository{store: s, o: o, id: d.id}, nil
 }
 
 // ID returns the repository's id.
-func (r *Repository) ID() [16]byte { return [16]byte{} }
+func (r *Repository) ID() [16]byte { return r.id }
 
-// UUID returns the repository's id in text form.
-func (r *Repository) UUID() string { return "" }
+// UUID returns the repository's id in the text form of a UUID.
+func (r *Repository) UUID() string { return formatUUID(r.id) }
 
 // Store returns the store underneath.
-func (r *Repository) Store() storage.Store { return nil }
+func (r *Repository) Store() storage.Store { return r.store }
 
 // Codec returns the codec of new objects.
-func (r *Repository) Codec() frame.Codec { return 0 }
+func (r *Repository) Codec() frame.Codec { return r.o.Codec }
 
-// NewRawHasher returns the hash of a footer's RawDigest in this repository.
-func (r *Repository) NewRawHasher() hash.Hash { return nil }
+// NewRawHasher returns the hash that RawDigest holds in this repository's
+// footers.
+func (r *Repository) NewRawHasher() hash.Hash { return frame.NewRawHasher(r.id) }
 
-// ObjectOptions say what object to write.
-type ObjectOptions struct {
-	Kind                frame.Kind
-	RawDigest, PageHash bool
-	Codec               *frame.Codec
-	StorageClass        string
-	Workers             int
-}
-
-// ObjectWriter writes one object whose size is not known yet.
-type ObjectWriter struct{}
-
-// Create begins an object.
-func (r *Repository) Create(ctx context.Context, key string, o ObjectOptions) (*ObjectWriter, error) {
-	return nil, errNotReady
-}
-
-// Write adds raw bytes.
-func (w *ObjectWriter) Write(p []byte) (int, error) { return 0, errNotReady }
-
-// Offset returns the number of raw bytes written so far.
-func (w *ObjectWriter) Offset() int64 { return 0 }
-
-// Align pads with zeros to the next multiple of frame.PageSize.
-func (w *ObjectWriter) Align() error { return errNotReady }
-
-// AddSection adds a section to the index.
-func (w *ObjectWriter) AddSection(s frame.Section) {}
-
-// Commit makes the object durable.
-func (w *ObjectWriter) Commit() (frame.Footer, error) { return frame.Footer{}, errNotReady }
-
-// Abort discards the object. After Commit it is a no-op.
-func (w *ObjectWriter) Abort() {}
-
-// Put stores a small object.
-func (r *Repository) Put(ctx context.Context, key string, raw []byte, o ObjectOptions, sections ...frame.Section) (frame.Footer, error) {
-	return frame.Footer{}, errNotReady
-}
-
-// PutReaderAt stores an object of known size.
-func (r *Repository) PutReaderAt(ctx context.Context, key string, raw io.ReaderAt, size int64, o ObjectOptions, sections ...frame.Section) (frame.Footer, error) {
-	return frame.Footer{}, errNotReady
-}
-
-// PutIdempotent stores an object unless it is there already with the same raw bytes.
-func (r *Repository) PutIdempotent(ctx context.Context, key string, raw io.ReaderAt, size int64, o ObjectOptions, sections ...frame.Section) (f frame.Footer, identical bool, err error) {
-	return frame.Footer{}, false, errNotReady
-}
-
-// Open opens an object for random access.
+// Open opens an object for random access: see frame.Open. kind 0 accepts any.
 func (r *Repository) Open(ctx context.Context, key string, kind frame.Kind) (*frame.Object, error) {
-	return nil, errNotReady
+	return frame.Open(ctx, frame.StoreRange(r.store, key), r.readOptions(key, kind))
 }
 
-// Footer reads an object's footer alone.
+// Footer reads an object's footer alone: one small read.
 func (r *Repository) Footer(ctx context.Context, key string, kind frame.Kind) (frame.Footer, error) {
-	return frame.Footer{}, errNotReady
+	return frame.ReadFooter(ctx, frame.StoreRange(r.store, key), r.readOptions(key, kind))
 }
 
-// Read returns the raw content of an object of at most limit raw bytes.
+// Read returns the raw content of an object of at most limit raw bytes; a
+// larger one is a storage.ErrTooLarge.
 func (r *Repository) Read(ctx context.Context, key string, kind frame.Kind, limit int64) ([]byte, error) {
-	return nil, errNotReady
+	obj, err := r.Open(ctx, key, kind)
+	if err != nil {
+		return nil, err
+	}
+	if obj.Size() > limit {
+		return nil, fmt.Errorf("object %s has %d bytes, at most %d were expected: %w", key, obj.Size(), limit, storage.ErrTooLarge)
+	}
+	return obj.ReadAll(ctx)
+}
+
+func (r *Repository) readOptions(key string, kind frame.Kind) frame.ReadOptions {
+	return frame.ReadOptions{Name: key, RepositoryID: r.id, WantKind: kind, Workers: r.o.Workers}
 }
