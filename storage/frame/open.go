@@ -230,8 +230,12 @@ func readRange(ctx context.Context, src RangeReader, off, limit int64) ([]byte, 
 		return nil, err
 	}
 	defer r.Close()
+	expected := min(limit, 1<<20)
+	if size, ok := src.Size(); ok {
+		expected = min(expected, size)
+	}
 	var b bytes.Buffer
-	b.Grow(int(min(limit, 1<<20)) + bytes.MinRead)
+	b.Grow(int(expected) + bytes.MinRead)
 	if _, err := b.ReadFrom(io.LimitReader(r, limit)); err != nil {
 		return nil, err
 	}
