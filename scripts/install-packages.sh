@@ -3,6 +3,7 @@
 # a C compiler for the race detector, lz4 and zstd to read objects
 # without Walden. Quick when all is there. Elsewhere than on Debian it only
 # says what is missing.
+# shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 
 # program:package
