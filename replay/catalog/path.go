@@ -189,6 +189,27 @@ func NewGap(first wal.Segment, last uint64, damaged string) Gap {
 	}
 }
 
+// String says which segments are missing, as part of a sentence.
+func (g Gap) String() string {
+	what, verb := "WAL segment "+g.First, "is"
+	if g.Segments > 1 {
+		what, verb = fmt.Sprintf("WAL segments %s to %s (%d)", g.First, g.Last, g.Segments), "are"
+	}
+	if g.Damaged != "" {
+		return fmt.Sprintf("%s cannot be used: %s", what, g.Damaged)
+	}
+	return fmt.Sprintf("%s %s missing from the archive", what, verb)
+}
+
+// DescribeGaps puts gaps into a part of a sentence.
+func DescribeGaps(gaps []Gap) string {
+	parts := make([]string, len(gaps))
+	for i, g := range gaps {
+		parts[i] = g.String()
+	}
+	return strings.Join(parts, "; ")
+}
+
 // Holes are the gaps along the path among the segments numbered from to to.
 func (s *Snapshot) Holes(p Path, from, to uint64) []Gap {
 	var gaps []Gap

@@ -97,34 +97,11 @@ func (e *NoBackupError) Reachable() []catalog.Window { return e.Windows }
 
 // Error says what is missing.
 func (e *GapError) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s cannot be reached from backup %s: ", e.Target, e.Backup)
-	for i, g := range e.Gaps {
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		b.WriteString(describeGap(g))
-	}
-	return b.String()
+	return fmt.Sprintf("%s cannot be reached from backup %s: %s", e.Target, e.Backup, catalog.DescribeGaps(e.Gaps))
 }
 
 // Hint tells the nearest moments that can be reached.
 func (e *GapError) Hint() string { return nearest("", e.Before, e.After) }
-
-func describeGap(g catalog.Gap) string {
-	where := fmt.Sprintf("WAL segment %s", g.First)
-	if g.Segments > 1 {
-		where = fmt.Sprintf("WAL segments %s to %s (%d)", g.First, g.Last, g.Segments)
-	}
-	verb := "is"
-	if g.Segments > 1 {
-		verb = "are"
-	}
-	if g.Damaged != "" {
-		return fmt.Sprintf("%s of timeline %s cannot be used: %s", where, g.Timeline, g.Damaged)
-	}
-	return fmt.Sprintf("%s of timeline %s %s missing from the archive", where, g.Timeline, verb)
-}
 
 // Error gives the reason.
 func (e *UnreachableError) Error() string {

@@ -1,0 +1,205 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/walden-pg/walden/basebackup"
+	"github.com/walden-pg/walden/wal"
+	"github.com/walden-pg/walden/wal/index"
+)
+
+// Satisfy calls need and fills in what it lacks until it lacks nothing. An error
+// of need is returned as it is.
+func (r *Reader) Satisfy(ctx context.Context, s *Snapshot, need func() (Needs, error)) error {
+	for {
+		n, err := need()
+		if err != nil || n.Empty() {
+			return err
+		}
+		if err := r.Fill(ctx, s, n); err != nil {
+			return err
+		}
+	}
+}
+
+// Fill gets what a plan needs. Segments that are damaged are marked so in the
+// Snapshot's Details; an error means that the store could not be asked. Memory
+// is bounded by the number of segments, not by what is in them: only a few
+// whole indexes are held at a time.
+func (r *Reader) Fill(ctx context.Context, s *Snapshot, n Needs) error {
+	for _, chain := range n.Chains {
+		if err := r.fillChain(ctx, s, chain); err != nil {
+			return fmt.Errorf("read the indexes of WAL segments: %w", err)
+		}
+	}
+	err := r.each(ctx, n.Transactions, func(seg wal.Segment, ix *index.Index, err error) error {
+		if err != nil {
+			s.Details.AddUnreadable(seg, err.Error())
+			return nil
+		}
+		s.Details.Add(ix, true)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read the indexes of WAL segments: %w", err)
+	}
+	for _, id := range n.Bases {
+		wrong, err := r.checkBase(ctx, id)
+		if err != nil {
+			return fmt.Errorf("look for the objects of backup %s: %w", id, err)
+		}
+		s.Details.AddBase(id, wrong)
+	}
+	return nil
+}
+
+// fillChain reads the indexes of consecutive segments and joins neighbours.
+func (r *Reader) fillChain(ctx context.Context, s *Snapshot, chain []wal.Segment) error {
+	joiner, previous := &index.Joiner{}, wal.Segment{}
+	return r.each(ctx, chain, func(seg wal.Segment, ix *index.Index, err error) error {
+		if err != nil {
+			s.Details.AddUnreadable(seg, err.Error())
+			joiner, previous = &index.Joiner{}, wal.Segment{}
+			return nil
+		}
+		joined, err := joiner.Add(ix)
+		if err != nil {
+			s.Details.AddLink(Link{From: previous, To: seg}, LinkState{Broken: err.Error()})
+			joiner = &index.Joiner{}
+			if _, err := joiner.Add(ix); err != nil {
+				return fmt.Errorf("segment %s: %w", seg.Name(), err) // the first has nothing to disagree with
+			}
+		} else if previous != (wal.Segment{}) {
+			s.Details.AddLink(Link{From: previous, To: seg}, LinkState{Joined: joined})
+		}
+		s.Details.Add(ix, false)
+		previous = seg
+		return nil
+	})
+}
+
+// each reads the indexes of segments in parallel and hands them to use, in
+// order. An error that use is given is about the object; faults of the store
+// end the walk.
+func (r *Reader) each(ctx context.Context, segs []wal.Segment, use func(wal.Segment, *index.Index, error) error) error {
+	type result struct {
+		ix  *index.Index
+		err error
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	// A slot is taken before a read begins and given back when its result has
+	// been used: no more than parallel indexes are ever held.
+	pending := make(chan chan result, r.parallel)
+	g.Go(func() error {
+		defer close(pending)
+		for _, seg := range segs {
+			slot := make(chan result, 1)
+			select {
+			case pending <- slot:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			g.Go(func() error {
+				ix, err := r.archive.Index(ctx, seg)
+				if err != nil && isStoreFault(err) {
+					return err
+				}
+				slot <- result{ix, err}
+				return nil
+			})
+		}
+		return nil
+	})
+	g.Go(func() error {
+		for _, seg := range segs {
+			select {
+			case slot := <-pending:
+				select {
+				case got := <-slot:
+					if err := use(seg, got.ix, got.err); err != nil {
+						return err
+					}
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+// checkBase looks for the packs and tables that a backup's manifest names, and
+// says what is wrong with them; "": nothing. It lists them and reads none.
+func (r *Reader) checkBase(ctx context.Context, id string) (wrong string, err error) {
+	m, err := basebackup.Load(ctx, r.repo, r.inc, id)
+	var missing *basebackup.NotFoundError
+	switch {
+	case errors.As(err, &missing):
+		return "its manifest has gone", nil
+	case err != nil && isStoreFault(err):
+		return "", err
+	case err != nil:
+		return err.Error(), nil
+	}
+	want := map[string]int64{}
+	for _, p := range m.Packs {
+		want[basebackup.PackKey(r.inc, p.Backup, p.Number)] = p.Size
+	}
+	for _, sh := range m.Shards {
+		want[basebackup.ShardKey(r.inc, sh.Backup, sh.Number)] = sh.Size
+	}
+	have, err := r.sizes(ctx, want)
+	if err != nil {
+		return "", err
+	}
+	return compareObjects(want, have), nil
+}
+
+// sizes lists the directories of the wanted objects.
+func (r *Reader) sizes(ctx context.Context, want map[string]int64) (map[string]int64, error) {
+	have := make(map[string]int64, len(want))
+	dirs := map[string]bool{}
+	for key := range want {
+		dirs[path.Dir(key)+"/"] = true
+	}
+	for dir := range dirs {
+		for info, err := range r.repo.Store().List(ctx, dir, "") {
+			if err != nil {
+				return nil, err
+			}
+			have[info.Key] = info.Size
+		}
+	}
+	return have, nil
+}
+
+// compareObjects says which objects are missing or of another size.
+func compareObjects(want, have map[string]int64) string {
+	var bad []string
+	for key, size := range want {
+		got, ok := have[key]
+		switch {
+		case !ok:
+			bad = append(bad, fmt.Sprintf("object %s is missing", key))
+		case got != size:
+			bad = append(bad, fmt.Sprintf("object %s has %d bytes instead of %d", key, got, size))
+		}
+	}
+	slices.Sort(bad)
+	switch len(bad) {
+	case 0:
+		return ""
+	case 1:
+		return bad[0]
+	}
+	return fmt.Sprintf("%s, and %d more of its objects are missing or damaged", bad[0], len(bad)-1)
+}
