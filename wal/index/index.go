@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/walden-pg/walden/wal"
+	"github.com/walden-pg/walden/wal/record"
 )
 
 // Index is what one pass over a segment learns. A record belongs to the
@@ -29,8 +30,11 @@ type Index struct {
 	// none starts, where that record's header is cut by the segment's end, and
 	// in the very first record of a cluster.
 	FirstPrev wal.LSN
-	Records   uint64  // records that start here
-	Switch    wal.LSN // start of the XLOG_SWITCH that ends the segment; 0: none
+	Records   uint64 // records that start here
+	// Switch is the start of the XLOG_SWITCH that ends the segment; 0: none. It
+	// lies 8 or 16 bytes before the segment's start if the switch record itself
+	// crosses into the segment; joining confirms that it is one.
+	Switch wal.LSN
 
 	// PageTimelineFirst and PageTimelineLast are the timelines in the headers of
 	// the first and the last valid page. They differ, or both are below the
@@ -57,31 +61,15 @@ type Index struct {
 	transactions transactionList
 }
 
-// Head describes the continuation data at the beginning of a segment. The zero
-// value: no record goes on into this segment.
-type Head struct {
-	Length uint32 // bytes the record still had to come at the segment's start (xlp_rem_len)
-	Have   uint32 // how many of them are in this segment
-	CRC    uint32 // CRC-32C of those
-	Bytes  []byte // the first of those, at most EdgeBytes
-	// Overwritten: the record was never finished. PostgreSQL crashed, and after
-	// recovery wrote over the place where it would have gone on
-	// (XLP_FIRST_IS_OVERWRITE_CONTRECORD). Length is 0 if that place is the segment's start.
-	Overwritten bool
-}
+// Head is the end of a record that started before the segment.
+type Head = record.Head
 
-// Tail describes the record that goes on in the next segment. The zero value: none does.
-type Tail struct {
-	LSN    wal.LSN // where the record starts
-	Length uint32  // xl_tot_len: its length without page headers
-	Have   uint32  // how many bytes of it are in this segment
-	CRC    uint32  // CRC-32C of those
-	Bytes  []byte  // the first of those, at most EdgeBytes
-}
+// Tail is the start of a record that goes on after the segment.
+type Tail = record.Tail
 
 // EdgeBytes bounds how many bytes of a record that crosses segments an index
 // keeps on either side. What is longer is still verified, by its CRC.
-const EdgeBytes = 64 << 10
+const EdgeBytes = record.KeepBytes
 
 // TransactionKind says how a transaction ended, or that it was prepared.
 type TransactionKind uint8

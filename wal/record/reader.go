@@ -104,7 +104,7 @@ func (t Tail) Header() (Header, bool) {
 	if len(t.Bytes) < HeaderSize {
 		return Header{}, false
 	}
-	return parseHeader(t.Bytes), true
+	return ParseHeader(t.Bytes), true
 }
 
 // Reader walks a run of WAL, one segment or several of one timeline, record by
@@ -234,7 +234,7 @@ func (r *Reader) next() bool {
 		return r.assemble(total)
 	}
 	raw := r.buf[off : off+int(total)]
-	h := parseHeader(raw)
+	h := ParseHeader(raw)
 	if err := r.checkHeader(h, r.pos); err != nil {
 		r.fail(err)
 		return false
@@ -270,7 +270,9 @@ func (r *Reader) segmentEnd(l wal.LSN) wal.LSN {
 	return (l + mask) &^ mask
 }
 
-func parseHeader(b []byte) Header {
+// ParseHeader reads the fixed header of a record from its first HeaderSize
+// bytes, of which there must be as many. It judges nothing.
+func ParseHeader(b []byte) Header {
 	_ = b[HeaderSize-1]
 	return Header{
 		TotalLength: le.Uint32(b[0:]),

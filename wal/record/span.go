@@ -207,7 +207,7 @@ func (s *span) add(part []byte) (headed bool) {
 		if s.got < HeaderSize {
 			return false
 		}
-		s.header = parseHeader(s.kept)
+		s.header = ParseHeader(s.kept)
 		if s.header.RMGR == RMTransaction {
 			s.limit = KeepTransactionBytes
 		}
