@@ -119,6 +119,9 @@ func noArguments(c *cli.Context) error {
 // global flags, command, the command's flags, arguments. Users may write flags
 // anywhere; what follows "--" is never a flag.
 func orderArguments(app *cli.App, args []string) ([]string, error) {
+	if n := len(args); n > 0 && args[n-1] == "--generate-bash-completion" {
+		return args, nil // an unfinished line: the library makes of it what it can
+	}
 	var global, local, positional []string
 	var command *cli.Command
 	var name string

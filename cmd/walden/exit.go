@@ -8,7 +8,9 @@ import (
 	"syscall"
 
 	"github.com/walden-pg/walden/internal/config"
+	"github.com/walden-pg/walden/replay/catalog"
 	"github.com/walden-pg/walden/replay/plan"
+	"github.com/walden-pg/walden/replay/recovery"
 	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/storage/repository"
 	"github.com/walden-pg/walden/wal/archive"
@@ -33,19 +35,18 @@ const (
 // unreachable is what the planner's refusals have in common.
 type unreachable interface {
 	error
-	Reachable() []plan.Window
+	Reachable() []catalog.Window
 }
 
 // exitCode maps an error to the exit code of every command but wal-get.
 func exitCode(ctx context.Context, err error) int {
 	var (
-		usage      *usageError
-		refusal    unreachable
-		noBackup   *plan.NoBackupError
-		noCluster  *config.UnknownClusterError
-		noRepo     *repository.NoRepositoryError
-		noIncarn   *archive.NoIncarnationError
-		noBackupID *noSuchBackupError
+		usage     *usageError
+		refusal   unreachable
+		noBackup  *plan.NoBackupError
+		noCluster *config.UnknownClusterError
+		noRepo    *repository.NoRepositoryError
+		noIncarn  *archive.NoIncarnationError
 	)
 	switch {
 	case err == nil:
@@ -54,7 +55,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitInterrupted
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.As(err, &noBackup) && len(noBackup.Considered) == 0, errors.As(err, &noBackupID):
+	case errors.As(err, &noBackup) && noBackup.Absent():
 		return exitNotFound
 	case errors.As(err, &refusal):
 		return exitUnreachable
@@ -113,10 +114,10 @@ func (e *environment) finish(ctx context.Context, command string, err error) int
 }
 
 type errorDocument struct {
-	Error    string        `json:"error"`
-	Hint     string        `json:"hint,omitempty"`
-	ExitCode int           `json:"exit_code"`
-	Windows  []plan.Window `json:"reachable,omitempty"`
+	Error    string           `json:"error"`
+	Hint     string           `json:"hint,omitempty"`
+	ExitCode int              `json:"exit_code"`
+	Windows  []catalog.Window `json:"reachable,omitempty"`
 }
 
 func (e *environment) printErrorJSON(err error, hint string, code int) {
@@ -148,6 +149,10 @@ func hintOf(err error) string {
 		if h := hinter.Hint(); h != "" {
 			return h
 		}
+	}
+	var failure *recovery.Failure
+	if errors.As(err, &failure) && failure.Hint != "" {
+		return failure.Hint
 	}
 	if h := storage.Hint(err); h != "" {
 		return h

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/urfave/cli/v2"
+)
+
+// walden runs one command line in this process.
+func walden(t *testing.T, environ []string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	code = run(context.Background(), args, environ, &out, &errOut)
+	return code, out.String(), errOut.String()
+}
+
+// TestEveryFlagSaysItsDefault holds what the help promises.
+func TestEveryFlagSaysItsDefault(t *testing.T) {
+	app := (&environment{}).app()
+	flags := slices.Clone(app.Flags)
+	for _, c := range app.Commands {
+		flags = append(flags, c.Flags...)
+	}
+	for _, f := range flags {
+		if f == cli.HelpFlag {
+			continue
+		}
+		if !strings.Contains(f.String(), "(default: ") {
+			t.Errorf("the help of --%s says no default: %s", f.Names()[0], f)
+		}
+		if d, ok := f.(cli.DocGenerationFlag); !ok || d.GetUsage() == "" {
+			t.Errorf("--%s has no help", f.Names()[0])
+		}
+	}
+}
+
+func TestEveryCommandsHelpEndsWithItsExitCodes(t *testing.T) {
+	for _, c := range (&environment{}).app().Commands {
+		code, out, _ := walden(t, nil, "help", c.Name)
+		_, tail, found := strings.Cut(out, "EXIT CODES:\n")
+		if code != 0 || !found || !strings.Contains(tail, "   0    ") || strings.Contains(tail, "OPTIONS") {
+			t.Errorf("help %s: exit %d\n%s", c.Name, code, out)
+		}
+		if code2, out2, _ := walden(t, nil, c.Name, "--help"); code2 != 0 || out2 != out {
+			t.Errorf("%s --help differs from help %s", c.Name, c.Name)
+		}
+	}
+}
+
+func TestUsageErrors(t *testing.T) {
+	cfg := filepath.Join(t.TempDir(), "walden.yaml")
+	if err := os.WriteFile(cfg, []byte("repository:\n  url: file:///nonexistent/repo\nclusters:\n  main:\n    connection: host=/nonexistent\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"frobnicate"}, 2, `unknown command "frobnicate"`},
+		{[]string{"version", "--frob"}, 2, "frob"},
+		{[]string{"version", "extra"}, 2, `"extra"`},
+		{[]string{"--cluster"}, 2, "needs a value"},
+		{[]string{"wal-push"}, 2, "needs one PATH"},
+		{[]string{"completion", "csh"}, 2, "bash, zsh, fish"},
+		{[]string{"list", "--log-level"}, 2, "needs a value"},
+		{[]string{"backup", "--checkpoint", "slow"}, 2, "fast or spread"},
+		{[]string{"backup", "--max-rate", "much"}, 2, "20MB"},
+		{[]string{"backup", "--max-rate", "1kB"}, 2, "32kB to 1GB"},
+		{[]string{"plan", "--config", cfg}, 2, "--latest"},
+		{[]string{"plan", "--config", cfg, "--latest", "--immediate"}, 2, "one target"},
+		{[]string{"plan", "--config", cfg, "--time", "2026-11-22 10:00:00"}, 2, "offset"},
+		{[]string{"plan", "--config", cfg, "--lsn", "0-5"}, 2, "0-5"},
+		{[]string{"plan", "--config", cfg, "--xid", "minus"}, 2, "minus"},
+		{[]string{"restore", "--config", cfg, "--latest"}, 2, "--to"},
+		{[]string{"list", "--config", cfg, "--cluster", "other"}, 4, `no cluster "other"`},
+		{[]string{"list", "--config", "/nonexistent.yaml"}, 1, "/nonexistent.yaml"},
+		// A restore_command must never report "no such file" for these.
+		{[]string{"wal-get"}, 126, "NAME and PATH"},
+		{[]string{"wal-get", "--frob", "a", "b"}, 126, "frob"},
+		{[]string{"wal-get", "--config", "/nonexistent.yaml", "000000010000000000000001", "x"}, 126, "/nonexistent.yaml"},
+		{[]string{"--config", cfg, "wal-get", "000000010000000000000001", "x"}, 126, "/nonexistent/repo"},
+	} {
+		code, out, errOut := walden(t, nil, c.args...)
+		if code != c.code || !strings.Contains(errOut, c.want) || strings.Contains(errOut, "panic") {
+			t.Errorf("walden %s: exit %d, want %d and %q\nstdout: %s\nstderr: %s", strings.Join(c.args, " "), code, c.code, c.want, out, errOut)
+		}
+	}
+}
+
+// TestGlobalFlagsAnywhere holds that flags may stand behind the command and
+// between its arguments.
+func TestGlobalFlagsAnywhere(t *testing.T) {
+	for _, args := range [][]string{{"--json", "version"}, {"version", "--json"}, {"version", "--log-level", "debug", "--json"}} {
+		code, out, errOut := walden(t, nil, args...)
+		var d versionDocument
+		if err := json.Unmarshal([]byte(out), &d); code != 0 || err != nil || d.Go == "" {
+			t.Errorf("%v: exit %d, %q, %q", args, code, out, errOut)
+		}
+	}
+	got, err := orderArguments((&environment{}).app(), []string{"wal-get", "A", "--cluster", "x", "--standby", "B", "--", "--c"})
+	want := []string{"--cluster=x", "wal-get", "--standby", "--", "A", "B", "--c"}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("order: %q, %v", got, err)
+	}
+}
+
+func TestErrorsAsJSON(t *testing.T) {
+	code, out, _ := walden(t, nil, "list", "--json", "--config", "/nonexistent.yaml")
+	var d errorDocument
+	if err := json.Unmarshal([]byte(out), &d); err != nil || code != 1 || d.ExitCode != 1 || d.Error == "" || d.Hint == "" {
+		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+func TestParseRate(t *testing.T) {
+	for s, want := range map[string]int{"": 0, "32kB": 32, "1MB": 1024, "1.5MiB": 1536, "1GB": 1 << 20, "65536": 64} {
+		if got, err := parseRate(s); got != want || err != nil {
+			t.Errorf("%q: %d, %v", s, got, err)
+		}
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	code, out, _ := walden(t, nil, "completion", "bash")
+	if code != 0 || !strings.Contains(out, "complete ") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+	_, out, _ = walden(t, nil, "--generate-bash-completion")
+	if !strings.Contains(out, "restore") {
+		t.Errorf("candidates: %q", out)
+	}
+	_, out, _ = walden(t, nil, "restore", "--ti", "--generate-bash-completion")
+	if !strings.Contains(out, "--time") {
+		t.Errorf("candidates of restore: %q", out)
+	}
+}

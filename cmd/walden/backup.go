@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/walden-pg/walden/basebackup"
+	"github.com/walden-pg/walden/basebackup/protocol"
+	"github.com/walden-pg/walden/internal/server"
+	"github.com/walden-pg/walden/storage/repository"
+	"github.com/walden-pg/walden/wal/archive"
+)
+
+func (e *environment) backupCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "backup",
+		Usage: "takes a base backup",
+		Description: "Reads the cluster over a replication connection, from a primary or a standby. The backup is\n" +
+			"listed once it is complete: every file agrees with the server's checksum, and the WAL it needs\n" +
+			"is in the repository.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "checkpoint", Usage: "how the server makes the checkpoint it begins with: `MODE` fast or spread", Value: "spread", DefaultText: "spread"},
+			&cli.StringFlag{Name: "max-rate", Usage: "read at most `RATE` bytes a second (32kB to 1GB; kB, MB and GB are binary)", DefaultText: "no limit"},
+			&cli.StringFlag{Name: "label", Usage: "the backup's `LABEL`", DefaultText: "walden and the backup's id"},
+			&cli.DurationFlag{Name: "wal-timeout", Usage: "how long to wait until the archive holds the WAL that the backup needs", Value: time.Minute, DefaultText: "1m"},
+		},
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			return e.backup(c)
+		},
+	}
+}
+
+func (e *environment) backup(c *cli.Context) error {
+	mode := basebackup.Checkpoint(c.String("checkpoint"))
+	if mode != basebackup.CheckpointFast && mode != basebackup.CheckpointSpread {
+		return usagef("--checkpoint %q: it must be fast or spread", mode)
+	}
+	rate, err := parseRate(c.String("max-rate"))
+	if err != nil {
+		return err
+	}
+	log, err := e.logger()
+	if err != nil {
+		return err
+	}
+	t, err := e.selectCluster()
+	if err != nil {
+		return err
+	}
+	repo, incs, err := t.openRepository(c.Context)
+	if err != nil {
+		return err
+	}
+	inc, err := runningIncarnation(c.Context, t, incs)
+	if err != nil {
+		return err
+	}
+	source, err := protocol.New(protocol.Options{Conninfo: t.cluster.Connection, Logger: log})
+	if err != nil {
+		return err
+	}
+	bar := e.newProgress()
+	m, err := basebackup.Take(c.Context, basebackup.Options{
+		Repo: repo, Incarnation: inc, Archive: archive.New(repo, inc),
+		Source: source, Server: source,
+		Label: c.String("label"), Checkpoint: mode, MaxRate: rate, WALTimeout: c.Duration("wal-timeout"),
+		Version: waldenVersion(), Logger: log,
+		Progress: func(p basebackup.Progress) { bar.show(phaseText(p), p.Done, p.Total) },
+	})
+	bar.finish()
+	if err != nil {
+		return err
+	}
+	return e.renderBackup(m, repo)
+}
+
+func phaseText(p basebackup.Progress) string {
+	if p.Message != "" {
+		return string(p.Phase) + ": " + p.Message
+	}
+	return string(p.Phase)
+}
+
+// runningIncarnation is the incarnation that the server runs. A server with
+// another identity is refused before anything is written.
+func runningIncarnation(ctx context.Context, t *target, incs []archive.Incarnation) (archive.Incarnation, error) {
+	conn, err := server.Connect(ctx, t.cluster.Connection, server.Replication)
+	if err != nil {
+		return archive.Incarnation{}, err
+	}
+	defer func() { _ = conn.Close(ctx) }() // nothing was begun on it
+	id, _, err := server.Identify(ctx, conn)
+	if err != nil {
+		return archive.Incarnation{}, err
+	}
+	for i := len(incs) - 1; i >= 0; i-- {
+		if incs[i].SystemID == id {
+			return incs[i], nil
+		}
+	}
+	return archive.Incarnation{}, &foreignServerError{cluster: t.name, found: id, known: incs[len(incs)-1].SystemID}
+}
+
+// foreignServerError says that the server is not the one that was set up.
+type foreignServerError struct {
+	cluster      string
+	found, known uint64
+}
+
+func (e *foreignServerError) Error() string {
+	return fmt.Sprintf("the server has system identifier %d, but cluster %q is known with %d", e.found, e.cluster, e.known)
+}
+
+func (e *foreignServerError) Hint() string {
+	return "if the cluster was re-initialised or upgraded, run `walden init`; otherwise `connection` leads to the wrong server"
+}
+
+func (e *environment) renderBackup(m *basebackup.Manifest, repo *repository.Repository) error {
+	for _, w := range m.Warnings {
+		fmt.Fprintf(e.stderr, "warning: %s\n", w)
+	}
+	if e.json {
+		return e.printJSON(m)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "backup %s is complete\n", m.ID)
+	fmt.Fprintf(&b, "  %d files, %s; %s stored (%s), in %s\n", m.Files, size(m.Bytes), size(m.StoredBytes), repo.Codec(), m.StopTime.Sub(m.StartTime).Round(100*time.Millisecond))
+	fmt.Fprintf(&b, "  timeline %s, from %s to %s: every moment from here on can be restored while WAL arrives\n", m.StopTimeline, m.StartLSN, m.StopLSN)
+	_, err := fmt.Fprint(e.stdout, b.String())
+	return err
+}
+
+// parseRate reads a number of bytes a second and returns KiB a second, 0 for "".
+func parseRate(s string) (int, error) {
+	if s == "" {
+		return 0, nil
+	}
+	number := strings.TrimRight(s, "kKMGiB")
+	factor, ok := map[string]float64{"": 1.0 / 1024, "B": 1.0 / 1024, "k": 1, "kB": 1, "KB": 1, "KiB": 1, "M": 1 << 10, "MB": 1 << 10, "MiB": 1 << 10, "G": 1 << 20, "GB": 1 << 20, "GiB": 1 << 20}[s[len(number):]]
+	var n float64
+	if _, err := fmt.Sscanf(number, "%g", &n); err != nil || !ok {
+		return 0, usagef("--max-rate %q: it must be a number and a unit, as in 20MB", s)
+	}
+	rate := int(n * factor)
+	if rate < basebackup.MinMaxRate || rate > basebackup.MaxMaxRate {
+		return 0, usagef("--max-rate %q: PostgreSQL accepts 32kB to 1GB a second", s)
+	}
+	return rate, nil
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/urfave/cli/v2"
+
+	"github.com/walden-pg/walden/replay/catalog"
+	"github.com/walden-pg/walden/storage/repository"
+	"github.com/walden-pg/walden/wal/archive"
+)
+
+const listExitCodes = `   0    done
+   1    objects are missing or damaged; what is in order is listed all the same
+   2    wrong usage
+   4    no such repository, cluster or incarnation
+   130  interrupted`
+
+type listDocument struct {
+	*catalog.Snapshot
+	Windows      []catalog.Window      `json:"windows"`
+	Gaps         []catalog.Gap         `json:"gaps"`
+	Incarnations []archive.Incarnation `json:"incarnations"`
+}
+
+func (e *environment) listCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "list",
+		Usage: "lists backups, WAL ranges, gaps and windows",
+		Description: "A window is an unbroken stretch of moments that can be restored. Its end is the last commit\n" +
+			"that is archived.",
+		CustomHelpTemplate: commandHelpTemplate(listExitCodes),
+		Flags: []cli.Flag{
+			&cli.IntFlag{Name: "incarnation", Usage: incarnationFlagUsage, DefaultText: "the newest"},
+		},
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			return e.list(c)
+		},
+	}
+}
+
+func (e *environment) list(c *cli.Context) error {
+	t, err := e.selectCluster()
+	if err != nil {
+		return err
+	}
+	repo, incs, err := t.openRepository(c.Context)
+	if err != nil {
+		return err
+	}
+	inc, err := chooseIncarnation(incs, c.Int("incarnation"))
+	if err != nil {
+		return err
+	}
+	snap, err := loadSnapshot(c.Context, repo, inc)
+	if err != nil {
+		return err
+	}
+	doc := listDocument{Snapshot: snap, Windows: snap.Windows(), Gaps: snap.Gaps(), Incarnations: incs}
+	if e.json {
+		err = e.printJSON(doc)
+	} else {
+		var b strings.Builder
+		renderList(&b, doc, inc)
+		_, err = io.WriteString(e.stdout, b.String())
+	}
+	if err == nil && len(snap.Problems) > 0 {
+		err = errFindings
+	}
+	return err
+}
+
+// loadSnapshot takes the overview, with the times at which its windows end.
+func loadSnapshot(ctx context.Context, repo *repository.Repository, inc archive.Incarnation) (*catalog.Snapshot, error) {
+	r := catalog.NewReader(repo, archive.New(repo, inc), 0)
+	snap, err := r.Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = r.Satisfy(ctx, snap, func() (catalog.Needs, error) { return snap.WindowNeeds(), nil })
+	return snap, err
+}
+
+func renderList(w io.Writer, d listDocument, inc archive.Incarnation) {
+	fmt.Fprintf(w, "cluster %s, incarnation %d, system identifier %d\n", d.Cluster, d.Incarnation, d.SystemID)
+	for _, other := range d.Incarnations {
+		if other.Number != inc.Number {
+			fmt.Fprintf(w, "also: incarnation %d, system identifier %d, since %s (--incarnation %d)\n", other.Number, other.SystemID, moment(&other.Created), other.Number)
+		}
+	}
+	renderBackups(w, d)
+	renderWAL(w, d)
+	renderWindows(w, d)
+	if len(d.Problems) > 0 {
+		heading(w, "PROBLEMS")
+		for _, p := range d.Problems {
+			fmt.Fprintf(w, "%s: %s\n", p.Object, p.Problem)
+		}
+	}
+}
+
+func renderBackups(w io.Writer, d listDocument) {
+	heading(w, "BACKUPS")
+	if len(d.Backups) == 0 {
+		fmt.Fprintln(w, "none: run `walden backup`")
+	} else {
+		var rows []table.Row
+		for _, b := range d.Backups {
+			from := "primary"
+			if b.FromStandby {
+				from = "standby"
+			}
+			rows = append(rows, table.Row{b.ID, moment(&b.StopTime), b.StopTimeline, b.StartLSN, b.StopLSN, size(b.Bytes), size(b.StoredBytes), from})
+		}
+		printTable(w, table.Row{"id", "finished", "timeline", "start", "stop", "size", "stored", "from"}, rows)
+	}
+	for _, b := range d.Incomplete {
+		fmt.Fprintf(w, "incomplete: %s, begun %s on %s (process %d): running, or cut off\n", b.ID, moment(&b.Start), b.Host, b.PID)
+	}
+}
+
+func renderWAL(w io.Writer, d listDocument) {
+	heading(w, "WAL")
+	var rows []table.Row
+	for _, t := range d.Timelines {
+		for _, r := range t.Ranges {
+			rows = append(rows, table.Row{t.ID, r.FirstName, r.LastName, r.Segments, r.Start, r.End, size(r.StoredBytes)})
+		}
+	}
+	if len(rows) == 0 {
+		fmt.Fprintln(w, "none: does archive_command call walden? `walden check` tells")
+	} else {
+		printTable(w, table.Row{"timeline", "first", "last", "segments", "from", "to", "stored"}, rows)
+	}
+	for _, t := range d.Timelines {
+		if t.Parent != 0 {
+			fmt.Fprintf(w, "timeline %s left timeline %s at %s: %s\n", t.ID, t.Parent, t.Switch, strings.TrimSpace(t.Reason))
+		}
+	}
+	for _, g := range d.Gaps {
+		why := "missing"
+		if g.Damaged != "" {
+			why = g.Damaged
+		}
+		fmt.Fprintf(w, "GAP on timeline %s: %d segments, %s to %s: %s\n", g.Timeline, g.Segments, g.First, g.Last, why)
+	}
+}
+
+func renderWindows(w io.Writer, d listDocument) {
+	heading(w, "WINDOWS")
+	if len(d.Windows) == 0 {
+		fmt.Fprintln(w, "none: nothing can be restored yet")
+		return
+	}
+	var rows []table.Row
+	for _, win := range d.Windows {
+		rows = append(rows, table.Row{win.Timeline, moment(win.From.Time), moment(win.To.Time), win.From.LSN, win.To.LSN, len(win.Backups)})
+	}
+	printTable(w, table.Row{"timeline", "from", "to", "from LSN", "to LSN", "backups"}, rows)
+}
