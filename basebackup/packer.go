@@ -3,12 +3,9 @@ package basebackup
 import (
 	"context"
 	"encoding/hex"
-	"errors"
-	"fmt"
 	"hash/crc32"
 	"io"
 
-	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/storage/frame"
 	"github.com/walden-pg/walden/storage/repository"
 	"github.com/walden-pg/walden/wal/archive"
@@ -143,7 +140,7 @@ func (p *packer) finish() error {
 	p.open, p.pending = nil, done
 	p.number++
 	go func() {
-		footer, err := commit(p.ctx, p.repo, w, PackKey(p.inc, ref.Backup, ref.Number), frame.KindPack)
+		footer, err := w.Commit()
 		ref.Digest, ref.Size = hex.EncodeToString(footer.StoredDigest[:]), footer.StoredSize()
 		done <- packed{ref: ref, err: err}
 	}()
@@ -181,22 +178,4 @@ func (p *packer) abort() {
 		p.open.Abort()
 		p.open = nil
 	}
-}
-
-// commit makes an object durable. The key belongs to this very backup, which
-// its claim made unique: an object that exists already can only be this one,
-// written by an attempt whose answer was lost. It is compared all the same.
-func commit(ctx context.Context, repo *repository.Repository, w *repository.ObjectWriter, key string, kind frame.Kind) (frame.Footer, error) {
-	footer, err := w.Commit()
-	if err == nil || !errors.Is(err, storage.ErrExist) {
-		return footer, err
-	}
-	there, statErr := repo.Footer(ctx, key, kind)
-	if statErr != nil {
-		return footer, fmt.Errorf("%w; looking at it: %w", err, statErr)
-	}
-	if there.StoredDigest != footer.StoredDigest || there.StoredSize() != footer.StoredSize() {
-		return footer, fmt.Errorf("%s: another object is in its place: %w", key, err)
-	}
-	return footer, nil
 }

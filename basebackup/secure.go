@@ -204,13 +204,20 @@ func (t *taker) segment(tli wal.TimelineID, n uint64) wal.Segment {
 	return wal.Segment{Timeline: tli, Number: n, Size: t.o.Incarnation.SegmentSize}
 }
 
-// fetch streams the missing segments from the server into the archive, run by run.
+// errIdle is why a fetch that waited too long for a segment was ended.
+var errIdle = errors.New("no segment became complete in time")
+
+// fetch streams the missing segments from the server into the archive, run by
+// run. What is limited is the wait for each segment, not the time that many
+// segments take, nor that of storing one.
 func (t *taker) fetch(ctx context.Context, missing []wal.Segment) error {
 	if t.reserved == nil {
 		return t.walError(missing[0], "it did not come into the archive in time, and no replication slot holds it", nil)
 	}
-	limited, cancel := context.WithTimeout(ctx, t.o.WALTimeout)
-	defer cancel()
+	limited, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	idle := time.AfterFunc(t.o.WALTimeout, func() { cancel(errIdle) })
+	defer idle.Stop()
 	for len(missing) > 0 {
 		run := 1
 		for run < len(missing) && missing[run] == missing[run-1].Next() {
@@ -218,16 +225,20 @@ func (t *taker) fetch(ctx context.Context, missing []wal.Segment) error {
 		}
 		next := missing[0]
 		t.progress.phase(PhaseWAL, t.fetchMessage(next))
-		err := t.reserved.Fetch(limited, next.Timeline, next.Start(), missing[run-1].End(), func(ctx context.Context, seg wal.Segment, r io.ReaderAt) error {
-			_, err := t.o.Archive.PutSegment(ctx, seg, r)
+		err := t.reserved.Fetch(limited, next.Timeline, next.Start(), missing[run-1].End(), func(_ context.Context, seg wal.Segment, r io.ReaderAt) error {
+			idle.Stop()
+			defer idle.Reset(t.o.WALTimeout)
+			if _, err := t.o.Archive.PutSegment(ctx, seg, r); err != nil {
+				return err
+			}
 			next = seg.Next()
 			t.progress.phase(PhaseWAL, t.fetchMessage(next))
-			return err
+			return nil
 		})
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if errors.Is(err, context.DeadlineExceeded) {
+		if err != nil && errors.Is(context.Cause(limited), errIdle) {
 			return t.walError(next, fmt.Sprintf("it was neither archived nor complete on the server within %s", t.o.WALTimeout), err)
 		}
 		if err != nil {

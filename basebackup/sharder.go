@@ -71,7 +71,7 @@ func (s *sharder) close() error {
 		return nil
 	}
 	n := len(s.refs)
-	footer, err := commit(s.ctx, s.repo, s.open, ShardKey(s.inc, s.id, n), frame.KindExtents)
+	footer, err := s.open.Commit()
 	if err != nil {
 		return err
 	}
