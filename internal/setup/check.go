@@ -108,7 +108,7 @@ func (c *checker) repository(ctx context.Context) *repository.Repository {
 		return nil
 	}
 	c.add("repository", OK, "", "%s, format 1, not encrypted", c.Config.Repository.URL)
-	if err := storage.ProbeConditional(ctx, repo.Store(), "probe"); err != nil {
+	if err := storage.ProbeConditional(ctx, repo.Store(), repository.ProbePrefix); err != nil {
 		c.fail("repository writes", err)
 	} else {
 		c.add("repository writes", OK, "", "objects can be created and deleted, and none can be overwritten")

@@ -64,8 +64,8 @@ func (e *NotEmptyError) Error() string {
 		"; use an empty place, or put " + descriptorKey + " back if it was lost"
 }
 
-// probePrefix begins the keys that Init tries the store with.
-const probePrefix = "probes/"
+// ProbePrefix begins the keys that Init tries the store with.
+const ProbePrefix = "probes/"
 
 // Init opens the repository that s holds, or creates it if there is none. It
 // may be killed, repeated and run by several at once: one of them creates
@@ -76,6 +76,9 @@ const probePrefix = "probes/"
 // store that holds other objects but no walden.json is a *NotEmptyError: a
 // new identity would make them unreadable.
 func Init(ctx context.Context, s storage.Store, o Options) (r *Repository, created bool, err error) {
+	if err := storage.Prepare(ctx, s); err != nil {
+		return nil, false, err
+	}
 	r, err = Open(ctx, s, o)
 	var none *NoRepositoryError
 	if !errors.As(err, &none) {
@@ -92,7 +95,7 @@ func Init(ctx context.Context, s storage.Store, o Options) (r *Repository, creat
 		}
 		return r, false, err
 	}
-	if err := storage.ProbeConditional(ctx, s, probePrefix); err != nil {
+	if err := storage.ProbeConditional(ctx, s, ProbePrefix); err != nil {
 		return nil, false, fmt.Errorf("try the store: %w", err)
 	}
 	d, err := newDescriptor(time.Now())
@@ -116,7 +119,7 @@ func strayObject(ctx context.Context, s storage.Store) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if !strings.HasPrefix(info.Key, probePrefix) {
+		if !strings.HasPrefix(info.Key, ProbePrefix) {
 			return info.Key, nil
 		}
 	}
