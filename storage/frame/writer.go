@@ -32,8 +32,9 @@ type WriterOptions struct {
 	// PageHash asks for 16 bytes of BLAKE3 per page in the index, for objects
 	// whose pages will be compared.
 	PageHash bool
-	// Workers is the number of parallel compressors; 0: GOMAXPROCS. About
-	// 2 MiB of memory are used for each, and 4 MiB besides.
+	// Workers is the number of parallel compressors; 0: GOMAXPROCS. 2 MiB of
+	// memory are used for each, and 3 MiB besides, and what the compressors
+	// themselves need: 64 KiB for LZ4, some MiB for zstd.
 	Workers int
 }
 
