@@ -15,9 +15,9 @@ import (
 var ErrReplaces = errors.New("the store lets a second writer replace an object that exists")
 
 // A Stager is a Writer that can be told to take the path of large objects:
-// Stage sends what was written so far ahead as a part of its own, so that
-// Commit has to assemble the object. Writers of stores where large and small
-// objects are committed alike don't implement it.
+// Stage sends what was written ahead as a part, so that Commit has to assemble the
+// object; nothing may be written after it. Writers of stores where large and
+// small objects are committed alike don't implement it.
 type Stager interface{ Stage() error }
 
 // ProbeConditional finds out whether the store keeps its first promise, that
