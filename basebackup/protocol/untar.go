@@ -56,7 +56,8 @@ func (r *run) entry(prefix string, h *tar.Header, body io.Reader) error {
 	if h.Typeflag == tar.TypeDir && strings.Trim(h.Name, "./") == "" {
 		return nil // the root of the archive itself
 	}
-	name := strings.TrimSuffix(h.Name, "/")
+	// pg_wal/archive_status comes with "./" before it (sendDir).
+	name := strings.TrimSuffix(strings.TrimPrefix(h.Name, "./"), "/")
 	if err := checkPath(name); err != nil {
 		return err
 	}
