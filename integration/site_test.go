@@ -110,9 +110,9 @@ func prepareSite(t *testing.T, o siteOptions) *site {
 	switch o.store {
 	case s3Store:
 		srv := s3test.Start(t)
-		s.s3 = &srv
+		s.s3 = srv
 		s.repo = "s3://" + srv.Bucket + "/backups"
-		s.env = srv.Environ()
+		s.env = []string{"AWS_ACCESS_KEY_ID=" + srv.AccessKey, "AWS_SECRET_ACCESS_KEY=" + srv.SecretKey}
 	default:
 		s.objects = filepath.Join(s.dir, "repo")
 		s.repo = "file://" + s.objects

@@ -50,6 +50,7 @@ type demo struct {
 	ctx    context.Context
 	step   int
 	lost   loss
+	socket string // directory of the restored server's socket
 	report Report
 }
 
@@ -240,21 +241,22 @@ func (d *demo) restored() string { return filepath.Join(d.dir, "restored") }
 func (d *demo) restore() error {
 	var r struct {
 		Recovery struct {
-			LSN     string `json:"lsn"`
 			Message string `json:"message"`
+			Socket  string `json:"socket_directory"`
 		} `json:"recovery"`
 	}
 	began := time.Now()
 	if err := d.walden(&r, "restore", "--xid", d.lost.xid, "--exclusive", "--to", d.restored(), "--action", "promote",
-		"--start", "--pg-bin", d.BinDir, "--set", "unix_socket_directories="+d.restored()); err != nil {
+		"--start", "--pg-bin", d.BinDir); err != nil {
 		return err
 	}
+	d.socket = r.Recovery.Socket
 	d.say("$ walden restore --xid %s --exclusive --to DIR --start       %.1f s; PostgreSQL says: %s", d.lost.xid, time.Since(began).Seconds(), r.Recovery.Message)
 	return nil
 }
 
 func (d *demo) compare() error {
-	after, err := d.sql(d.restored(), fingerprint)
+	after, err := d.sql(d.socket, fingerprint)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/walden-pg/walden/internal/setup"
+	"github.com/walden-pg/walden/replay/plan"
+	"github.com/walden-pg/walden/replay/restore"
+)
+
+func (e *environment) restoreCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "restore",
+		Usage: "restores a cluster to a moment",
+		Description: "Plans first, and writes nothing if the moment cannot be reached. Every byte is verified while it\n" +
+			"is written. PostgreSQL then replays the WAL to the target: at once with --start, or when you start\n" +
+			"it. A restore that was interrupted is begun again by the same command.\n" +
+			"The restored cluster does not archive and follows nobody, so that it cannot hurt the one it came\n" +
+			"from: see --keep-archiving.",
+		CustomHelpTemplate: commandHelpTemplate(targetExitCodes),
+		Flags: append(targetFlags(),
+			&cli.StringFlag{Name: "to", Usage: "the data directory `DIR` to make; it must be absent or empty", DefaultText: "none; needed"},
+			&cli.StringSliceFlag{Name: "tablespace", Usage: "`OLD=NEW`: put the tablespace at location OLD to NEW; may be repeated", DefaultText: "its old location"},
+			&cli.StringFlag{Name: "action", Usage: "what PostgreSQL does at the target: `ACTION` pause, promote or shutdown", Value: "pause", DefaultText: "pause"},
+			&cli.BoolFlag{Name: "standby", Usage: "make a standby that follows the archive (with --latest)", DefaultText: "false"},
+			&cli.StringSliceFlag{Name: "set", Usage: "`NAME=VALUE`: a further setting for the restored cluster; may be repeated", DefaultText: "none"},
+			&cli.BoolFlag{Name: "keep-archiving", Usage: "leave archiving as it was: for the cluster that replaces production", DefaultText: "false"},
+			&cli.IntFlag{Name: "jobs", Usage: "restore with `N` parallel readers", DefaultText: "by the number of processors"},
+			&cli.StringFlag{Name: "owner", Usage: "as root: `USER` that shall own the files", DefaultText: "the owner of DIR, else postgres"},
+			&cli.BoolFlag{Name: "start", Usage: "run PostgreSQL to the target and report where it stopped", DefaultText: "false"},
+			&cli.StringFlag{Name: "pg-bin", Usage: "with --start: " + pgBinUsage, DefaultText: "looked for in the usual places"},
+			&cli.IntFlag{Name: "port", Usage: "with --start: the port in the name of its socket", DefaultText: "5432"},
+		),
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			return e.restore(c)
+		},
+	}
+}
+
+// restoreDocument is the result of restore.
+type restoreDocument struct {
+	Directory       string               `json:"directory"`
+	Backup          string               `json:"backup"`
+	Files           int64                `json:"files"`
+	Bytes           int64                `json:"bytes"`
+	Seconds         float64              `json:"seconds"`
+	Tablespaces     []restoredTablespace `json:"tablespaces,omitempty"`
+	Settings        []plan.Setting       `json:"settings"`
+	Cleared         []string             `json:"cleared"`
+	ConfigDirectory string               `json:"config_directory,omitempty"`
+	StartCommand    string               `json:"start_command"`
+	Warnings        []string             `json:"warnings,omitempty"`
+	Plan            *plan.Plan           `json:"plan"`
+	Recovery        *recoveryDocument    `json:"recovery,omitempty"`
+}
+
+type restoredTablespace struct {
+	OID  uint32 `json:"oid"`
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+func (e *environment) restore(c *cli.Context) error {
+	o, err := restoreOptions(c)
+	if err != nil {
+		return err
+	}
+	log, err := e.logger()
+	if err != nil {
+		return err
+	}
+	p, err := e.makePlan(c)
+	if err != nil {
+		return err
+	}
+	if o.RestoreCommand, err = restoreCommand(p, o.Standby); err != nil {
+		return err
+	}
+	o.Logger = log
+	bar := e.newProgress()
+	o.Progress = func(p restore.Progress) { bar.show("restoring", p.Bytes, p.TotalBytes) }
+	res, err := restore.Run(c.Context, p.repo, p.plan, o)
+	bar.finish()
+	if err != nil {
+		return err
+	}
+	d := newRestoreDocument(p, res)
+	if !e.json {
+		if err := e.printed(func(w io.Writer) { renderRestore(w, d) }); err != nil {
+			return err
+		}
+	}
+	if c.Bool("start") {
+		if err := e.startRestored(c, d, log); err != nil {
+			return err
+		}
+	}
+	if e.json {
+		return e.printJSON(d)
+	}
+	return nil
+}
+
+// printed renders into memory first, so that a result is written at once.
+func (e *environment) printed(render func(io.Writer)) error {
+	var b strings.Builder
+	render(&b)
+	if _, err := io.WriteString(e.stdout, b.String()); err != nil {
+		return fmt.Errorf("standard output: %w", err)
+	}
+	return nil
+}
+
+func restoreOptions(c *cli.Context) (restore.Options, error) {
+	o := restore.Options{
+		Action: restore.Action(c.String("action")), Standby: c.Bool("standby"), KeepArchiving: c.Bool("keep-archiving"),
+		Jobs: c.Int("jobs"), Owner: c.String("owner"),
+	}
+	if c.String("to") == "" {
+		return o, usagef("restore needs --to DIR, the data directory to make")
+	}
+	var err error
+	if o.To, err = filepath.Abs(c.String("to")); err != nil {
+		return o, err
+	}
+	switch o.Action {
+	case restore.ActionPause, restore.ActionPromote, restore.ActionShutdown:
+	default:
+		return o, usagef("--action %q: it must be pause, promote or shutdown", o.Action)
+	}
+	if o.Standby && !c.Bool("latest") {
+		return o, usagef("--standby follows the archive to its end and beyond: its only target is --latest")
+	}
+	if o.Jobs < 0 {
+		return o, usagef("--jobs %d: it must be 1 or more", o.Jobs)
+	}
+	if o.Tablespaces, err = pairs("tablespace", "OLD=NEW", c.StringSlice("tablespace")); err != nil {
+		return o, err
+	}
+	o.Set, err = pairs("set", "NAME=VALUE", c.StringSlice("set"))
+	return o, err
+}
+
+// pairs reads values of the form A=B.
+func pairs(flag, form string, values []string) (map[string]string, error) {
+	m := make(map[string]string, len(values))
+	for _, v := range values {
+		a, b, ok := strings.Cut(v, "=")
+		if !ok || a == "" {
+			return nil, usagef("--%s %q: it must be %s", flag, v, form)
+		}
+		if _, twice := m[a]; twice {
+			return nil, usagef("--%s names %q twice", flag, a)
+		}
+		m[a] = b
+	}
+	return m, nil
+}
+
+// restoreCommand is what the restored cluster fetches its WAL with.
+func restoreCommand(p *planned, standby bool) (string, error) {
+	exe, err := executable()
+	if err != nil {
+		return "", err
+	}
+	rest := fmt.Sprintf(`wal-get --incarnation %d "%%f" "%%p"`, p.inc.Number)
+	if standby {
+		rest = strings.Replace(rest, "wal-get", "wal-get --standby", 1)
+	}
+	return setup.HookCommand(exe, p.config.Path, p.name, rest), nil
+}
+
+func newRestoreDocument(p *planned, r *restore.Result) *restoreDocument {
+	d := &restoreDocument{
+		Directory: r.Directory, Backup: r.Backup, Files: r.Files, Bytes: r.Bytes, Seconds: r.Duration.Seconds(),
+		Settings: r.Settings, Cleared: r.Cleared, ConfigDirectory: r.ConfigDirectory, StartCommand: r.StartCommand,
+		Warnings: r.Warnings, Plan: p.plan,
+	}
+	if p.config.Path == "" {
+		d.Warnings = append(d.Warnings, "the configuration came from the environment alone: restore_command needs the same WALDEN_ variables in the server's environment")
+	}
+	for _, t := range r.Tablespaces {
+		d.Tablespaces = append(d.Tablespaces, restoredTablespace(t))
+	}
+	return d
+}
+
+func renderRestore(w io.Writer, d *restoreDocument) {
+	fmt.Fprintf(w, "restored backup %s to %s: %d files, %s, all verified, in %.1f s\n", d.Backup, d.Directory, d.Files, size(d.Bytes), d.Seconds)
+	fmt.Fprintf(w, "  target    %s; it will stop %s\n", d.Plan.Target, stopText(d.Plan.Stop))
+	for _, t := range d.Tablespaces {
+		fmt.Fprintf(w, "  tablespace %d  %s → %s\n", t.OID, t.From, t.To)
+	}
+	if len(d.Cleared) > 0 {
+		fmt.Fprintf(w, "  cleared   %s: this cluster cannot hurt the one it came from\n", strings.Join(d.Cleared, ", "))
+	}
+	if d.ConfigDirectory != "" {
+		fmt.Fprintf(w, "  config    the files from outside the data directory are in %s\n", d.ConfigDirectory)
+	}
+	for _, s := range d.Warnings {
+		fmt.Fprintf(w, "  warning   %s\n", s)
+	}
+	fmt.Fprintf(w, "  start     %s\n", d.StartCommand)
+}

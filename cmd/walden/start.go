@@ -1,0 +1,131 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/walden-pg/walden/replay/plan"
+	"github.com/walden-pg/walden/replay/recovery"
+	"github.com/walden-pg/walden/wal"
+)
+
+// recoveryDocument tells where PostgreSQL stopped.
+type recoveryDocument struct {
+	State           recovery.State `json:"state"`
+	LSN             wal.LSN        `json:"lsn"`
+	LSNExact        bool           `json:"lsn_exact"`
+	XID             uint32         `json:"xid,omitempty"`
+	Time            *time.Time     `json:"time,omitempty"`
+	Before          bool           `json:"before,omitempty"`
+	LastTransaction *time.Time     `json:"last_transaction,omitempty"`
+	Timeline        wal.TimelineID `json:"timeline"`
+	NewTimeline     wal.TimelineID `json:"new_timeline,omitempty"`
+	Message         string         `json:"message"`
+	Seconds         float64        `json:"seconds"`
+	LogFile         string         `json:"log_file"`
+	SocketDirectory string         `json:"socket_directory,omitempty"`
+	Port            int            `json:"port,omitempty"`
+	PID             int            `json:"pid,omitempty"`
+	ConnectCommand  string         `json:"connect_command,omitempty"`
+	ResumeCommand   string         `json:"resume_command,omitempty"`
+	StopCommand     string         `json:"stop_command,omitempty"`
+	StartCommand    string         `json:"start_command,omitempty"`
+	Warnings        []string       `json:"warnings,omitempty"`
+}
+
+// startRestored runs PostgreSQL on the restored directory to its target.
+func (e *environment) startRestored(c *cli.Context, d *restoreDocument, log *slog.Logger) error {
+	bar := e.newProgress()
+	out, err := recovery.Run(c.Context, recovery.Options{
+		Directory: d.Directory, ConfigDirectory: d.ConfigDirectory, BinDir: c.String("pg-bin"), Port: c.Int("port"),
+		Expect: d.Plan.Stop.End, Logger: log,
+		Progress: func(p recovery.Progress) { showRecovery(bar, p) },
+	})
+	bar.finish()
+	if err != nil {
+		// The directory is whole all the same: say so beside the error.
+		fmt.Fprintf(e.stderr, "the restored directory %s is whole; PostgreSQL did not come to the target\n", d.Directory)
+		var f *recovery.Failure
+		if errors.As(err, &f) {
+			for _, m := range f.Messages {
+				fmt.Fprintf(e.stderr, "  server: %s\n", m)
+			}
+		}
+		return err
+	}
+	d.Recovery = newRecoveryDocument(out)
+	if e.json {
+		return nil
+	}
+	return e.printed(func(w io.Writer) { renderRecovery(w, d.Recovery) })
+}
+
+func showRecovery(bar *progress, p recovery.Progress) {
+	phase := "PostgreSQL is " + string(p.Stage)
+	if p.End > p.Start && p.LSN >= p.Start && p.Start != 0 {
+		bar.show(phase, int64(p.LSN-p.Start), int64(p.End-p.Start))
+		return
+	}
+	bar.show(phase, 0, 0)
+}
+
+func newRecoveryDocument(o *recovery.Outcome) *recoveryDocument {
+	d := &recoveryDocument{
+		State: o.State, LSN: o.LSN, LSNExact: o.LSNExact, XID: o.Stop.XID, Before: o.Stop.Before,
+		Timeline: o.Timeline, NewTimeline: o.NewTimeline, Message: o.Stop.Message, Seconds: o.Duration.Seconds(), LogFile: o.LogFile,
+		ConnectCommand: o.ConnectCommand, ResumeCommand: o.ResumeCommand, StopCommand: o.StopCommand, StartCommand: o.StartCommand,
+		Warnings: o.Warnings, Time: timeOrNil(o.Stop.Time), LastTransaction: timeOrNil(o.LastTransaction),
+	}
+	if o.Server != nil {
+		d.PID, d.Port, d.SocketDirectory = o.Server.PID, o.Server.Port, o.Server.SocketDirectory
+	}
+	return d
+}
+
+func timeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// stateText says what each end of a recovery means for the one who waits for it.
+var stateText = map[recovery.State]string{
+	recovery.PausedAtTarget:   "PostgreSQL has reached the target and waits there, readable; nothing has been decided yet",
+	recovery.Promoted:         "PostgreSQL has reached the target and accepts writes",
+	recovery.ShutDownAtTarget: "PostgreSQL has reached the target and has shut itself down",
+	recovery.StandingBy:       "PostgreSQL is a standby and follows the archive",
+}
+
+func renderRecovery(w io.Writer, d *recoveryDocument) {
+	fmt.Fprintf(w, "%s (%.1f s)\n", stateText[d.State], d.Seconds)
+	if d.Message != "" {
+		fmt.Fprintf(w, "  stopped   %s\n", d.Message)
+	}
+	exact := ""
+	if !d.LSNExact {
+		exact = "at least "
+	}
+	fmt.Fprintf(w, "  replayed  up to %s%s on timeline %s\n", exact, d.LSN, d.Timeline)
+	if d.LastTransaction != nil {
+		fmt.Fprintf(w, "            the last transaction ended %s\n", plan.FormatTime(*d.LastTransaction))
+	}
+	if d.NewTimeline != 0 {
+		fmt.Fprintf(w, "  timeline  %s begins here\n", d.NewTimeline)
+	}
+	for _, line := range []struct{ label, text string }{
+		{"connect", d.ConnectCommand}, {"go on", d.ResumeCommand}, {"stop", d.StopCommand}, {"log", d.LogFile},
+	} {
+		if line.text != "" {
+			fmt.Fprintf(w, "  %-9s %s\n", line.label, line.text)
+		}
+	}
+	for _, s := range d.Warnings {
+		fmt.Fprintf(w, "  warning   %s\n", s)
+	}
+}
