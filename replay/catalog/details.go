@@ -41,6 +41,8 @@ type Needs struct {
 	// Chains are runs of segments, each following the one before it on a path.
 	// Their indexes are needed, and that neighbours have been joined.
 	Chains [][]wal.Segment
+	// Segments are single ones whose indexes are needed.
+	Segments []wal.Segment
 	// Transactions are segments whose list of transactions is needed.
 	Transactions []wal.Segment
 	// Bases are backups whose packs and tables must be looked for.
@@ -49,7 +51,7 @@ type Needs struct {
 
 // Empty reports whether nothing is lacking.
 func (n Needs) Empty() bool {
-	return len(n.Chains) == 0 && len(n.Transactions) == 0 && len(n.Bases) == 0
+	return len(n.Chains) == 0 && len(n.Segments) == 0 && len(n.Transactions) == 0 && len(n.Bases) == 0
 }
 
 // Add records what a segment's index says; with transactions, its list is

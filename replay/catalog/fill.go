@@ -38,16 +38,21 @@ func (r *Reader) Fill(ctx context.Context, s *Snapshot, n Needs) error {
 			return fmt.Errorf("read the indexes of WAL segments: %w", err)
 		}
 	}
-	err := r.each(ctx, n.Transactions, func(seg wal.Segment, ix *index.Index, err error) error {
-		if err != nil {
-			s.Details.AddUnreadable(seg, err.Error())
+	for _, list := range []struct {
+		segments     []wal.Segment
+		transactions bool
+	}{{n.Segments, false}, {n.Transactions, true}} {
+		err := r.each(ctx, list.segments, func(seg wal.Segment, ix *index.Index, err error) error {
+			if err != nil {
+				s.Details.AddUnreadable(seg, err.Error())
+				return nil
+			}
+			s.Details.Add(ix, list.transactions)
 			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("read the indexes of WAL segments: %w", err)
 		}
-		s.Details.Add(ix, true)
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("read the indexes of WAL segments: %w", err)
 	}
 	for _, id := range n.Bases {
 		wrong, err := r.checkBase(ctx, id)

@@ -76,6 +76,22 @@ func (p Path) files(i int) (first, end uint64) {
 	return first, math.MaxUint64
 }
 
+// Overlap is how many of the segments numbered first to last are read from
+// a timeline's files.
+func (p Path) Overlap(tli wal.TimelineID, first, last uint64) uint64 {
+	for i, sp := range p.Spans {
+		if sp.Timeline != tli {
+			continue
+		}
+		from, end := p.files(i)
+		from, end = max(from, first), min(end, last+1)
+		if from < end {
+			return end - from
+		}
+	}
+	return 0
+}
+
 // Divergence is the first position whose WAL differs between two paths; ok is
 // false if they are the same path.
 func (p Path) Divergence(q Path) (l wal.LSN, ok bool) {

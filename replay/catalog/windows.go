@@ -59,11 +59,11 @@ func (s *Snapshot) WindowNeeds() Needs {
 			continue
 		}
 		for _, w := range s.windowsOn(p) {
-			last := s.SegmentSize.PrevNumber(w.To.LSN)
-			chain := s.endNeeds(p, s.SegmentSize.Number(w.From.LSN), last)
-			if len(chain) > 0 && !seen[chain[len(chain)-1]] {
-				seen[chain[len(chain)-1]] = true
-				n.Chains = append(n.Chains, chain)
+			for _, seg := range s.endNeeds(p, s.SegmentSize.Number(w.From.LSN), s.SegmentSize.PrevNumber(w.To.LSN)) {
+				if !seen[seg] {
+					seen[seg] = true
+					n.Segments = append(n.Segments, seg)
+				}
 			}
 		}
 	}
@@ -74,26 +74,35 @@ func (s *Snapshot) WindowNeeds() Needs {
 // end; none if it is known or will not be.
 func (s *Snapshot) endNeeds(p Path, first, last uint64) []wal.Segment {
 	for _, step := range endSteps {
-		from := max(first, last-min(last, step-1))
-		var chain []wal.Segment
-		missing, found := false, false
-		for n := from; n <= last; n++ {
+		var missing []wal.Segment
+		for n := last; n >= first && n+step > last; n-- {
 			seg := p.Segment(n)
-			chain = append(chain, seg)
 			ix := s.Details.Indexes[seg]
-			missing = missing || (ix == nil && s.Details.Unreadable[seg] == "")
-			found = found || (ix != nil && !ix.LastTime.IsZero())
+			if ix != nil && !ix.LastTime.IsZero() {
+				break
+			}
+			if ix == nil && s.Details.Unreadable[seg] == "" {
+				missing = append(missing, seg)
+			}
+			if n == 0 {
+				break
+			}
 		}
-		switch {
-		case found:
-			return nil
-		case missing:
-			return chain
-		case from == first:
-			return nil
+		if len(missing) > 0 || s.endTimed(p, first, last, step) {
+			return missing
 		}
 	}
 	return nil
+}
+
+// endTimed reports whether a commit time is known among the last segments.
+func (s *Snapshot) endTimed(p Path, first, last, step uint64) bool {
+	for n := last; n >= first && n+step > last && n > 0; n-- {
+		if ix := s.Details.Indexes[p.Segment(n)]; ix != nil && !ix.LastTime.IsZero() {
+			return true
+		}
+	}
+	return false
 }
 
 // windowsOn are the windows on one path, merged where backups share a run.
@@ -103,7 +112,9 @@ func (s *Snapshot) windowsOn(p Path) []Window {
 		if p.Belongs(b) != "" {
 			continue
 		}
-		last, ok := s.RunEnd(p, s.SegmentSize.Number(b.StartLSN))
+		first := s.SegmentSize.Number(b.StartLSN)
+		last, ok := s.RunEnd(p, first)
+		last = s.soundEnd(p, first, last)
 		if !ok || last < s.SegmentSize.PrevNumber(b.StopLSN) {
 			continue
 		}
@@ -118,6 +129,26 @@ func (s *Snapshot) windowsOn(p Path) []Window {
 	}
 	slices.SortStableFunc(list, func(a, b Window) int { return compare(a.From.LSN, b.From.LSN) })
 	return merge(list)
+}
+
+// soundEnd is the last of the segments numbered first to last before one that
+// is known to be unreadable, or not to continue the one before; first-1 if it
+// is the first.
+func (s *Snapshot) soundEnd(p Path, first, last uint64) uint64 {
+	cut := func(seg wal.Segment, atLeast uint64) {
+		if seg.Number >= atLeast && seg.Number <= last && p.Segment(seg.Number) == seg {
+			last = seg.Number - 1
+		}
+	}
+	for seg := range s.Details.Unreadable {
+		cut(seg, first)
+	}
+	for link, state := range s.Details.Links {
+		if state.Broken != "" && p.Segment(link.From.Number) == link.From {
+			cut(link.To, first+1)
+		}
+	}
+	return last
 }
 
 // merge joins windows that overlap; they are of one path and in order.

@@ -92,9 +92,13 @@ type Plan struct {
 	Segments     uint64 `json:"segments"`
 	StoredBytes  int64  `json:"stored_bytes"`
 
-	// Settings make PostgreSQL follow the plan. They leave to the restore what is
-	// not the plan's: restore_command and recovery_target_action.
+	// Settings make PostgreSQL follow the plan: every recovery_target setting, the
+	// unused ones with an empty value. They leave to the restore what is not the
+	// plan's: restore_command and recovery_target_action.
 	Settings []Setting `json:"settings"`
+	// Minimums are settings that the WAL on the way demands of a hot standby at
+	// least, where they changed since the backup; the backup's own apply besides.
+	Minimums []Setting `json:"minimums,omitempty"`
 	Stop     Stop      `json:"stop"`
 	// Warnings are sentences about what a person may not expect.
 	Warnings []string `json:"warnings,omitempty"`

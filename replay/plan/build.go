@@ -1,0 +1,263 @@
+package plan
+
+import (
+	"fmt"
+	"math"
+	"math/bits"
+	"strconv"
+
+	"github.com/walden-pg/walden/replay/catalog"
+	"github.com/walden-pg/walden/wal"
+	"github.com/walden-pg/walden/wal/index"
+)
+
+// build writes down what was found. The error is errNeeds.
+func (d *decision) build(o outcome) (*Plan, error) {
+	size := d.s.SegmentSize
+	first, last := size.Number(o.backup.StartLSN), d.lastNeeded(o)
+	stop, err := d.stop(o, first)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{
+		Cluster: d.s.Cluster, Incarnation: d.s.Incarnation, SystemID: d.s.SystemID,
+		Target: d.t.String(), TargetKind: d.t.Kind, Exclusive: d.t.Exclusive,
+		Backup: o.backup, Timeline: o.path.Timeline,
+		FirstSegment: o.path.Segment(first).Name(), LastSegment: o.path.Segment(last).Name(),
+		Segments: last - first + 1,
+		Settings: d.settings(o.path), Minimums: minimums(o.minimums), Stop: stop,
+		Warnings: d.warnings,
+	}
+	end := stop.End
+	if end == 0 {
+		end = o.path.Segment(last).End()
+	}
+	p.Path = stretches(o.path, o.backup.StartLSN, max(end, o.backup.StopLSN), first, last)
+	p.StoredBytes = d.storedBytes(o.path, first, last)
+	p.Warnings = append(p.Warnings, d.caveats(o, last)...)
+	return p, nil
+}
+
+// lastNeeded is the last segment that recovery reads before it stops.
+func (d *decision) lastNeeded(o outcome) uint64 {
+	size := d.s.SegmentSize
+	last := o.lastNumber
+	if d.t.Kind != Latest && o.hit.end != 0 {
+		last = size.PrevNumber(o.hit.end)
+	}
+	return max(last, size.PrevNumber(o.backup.StopLSN))
+}
+
+// stop predicts where recovery stops.
+func (d *decision) stop(o outcome, first uint64) (Stop, error) {
+	h := o.hit
+	s := Stop{Before: d.t.stopsBefore(), LSN: h.lsn, End: h.end, Exact: h.exact, Time: h.time()}
+	if s.Before {
+		s.End = h.lsn
+	}
+	kept := h.lsn + 1 // transactions that start before it are replayed
+	switch {
+	case d.t.Kind == Latest:
+		s.LSN, kept = 0, math.MaxUint64
+	case d.t.Kind == Immediate:
+		kept = h.end
+	case s.Before || !h.exact:
+		kept = h.lsn
+	}
+	switch {
+	case h.tx != nil:
+		s.XID = h.tx.XID
+	case h.landmark != nil:
+		s.Name = h.landmark.Name
+	}
+	s.Timeline = o.path.TimelineAt(max(h.lsn, max(s.End, 1)-1))
+	tx, err := d.lastTransaction(o.path, first, o.lastNumber, kept)
+	if err != nil {
+		return Stop{}, err
+	}
+	s.LastKept = transaction(tx)
+	if d.t.Kind == Latest || (!s.Before && !h.exact) {
+		return s, nil
+	}
+	s.FirstLost, err = d.firstLost(o, kept)
+	return s, err
+}
+
+// firstLost is the first commit or abort that is not replayed, if it lies in the
+// last segment the plan knows.
+func (d *decision) firstLost(o outcome, from wal.LSN) (*Transaction, error) {
+	if o.hit.tx != nil && o.hit.lsn >= from {
+		return transaction(o.hit.tx), nil
+	}
+	seg := o.path.Segment(o.lastNumber)
+	ix := d.s.Details.Indexes[seg]
+	if ix == nil || ix.Commits+ix.Aborts == 0 {
+		return nil, nil
+	}
+	list, err := d.transactions(seg)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range list {
+		if t.LSN >= from && t.Kind.Ends() {
+			return transaction(&t), nil
+		}
+	}
+	return nil, nil
+}
+
+func transaction(t *index.Transaction) *Transaction {
+	if t == nil {
+		return nil
+	}
+	return &Transaction{
+		XID: t.XID, LSN: t.LSN, End: t.End, Time: t.Time,
+		Aborted:  t.Kind == index.Abort || t.Kind == index.AbortPrepared,
+		Prepared: t.Kind == index.CommitPrepared || t.Kind == index.AbortPrepared,
+	}
+}
+
+// settings make PostgreSQL stop where the plan says. All kinds of targets are
+// set, those not meant to nothing: a restored postgresql.auto.conf may still hold one
+// from an earlier restore, and PostgreSQL refuses two.
+func (d *decision) settings(p catalog.Path) []Setting {
+	values := map[Kind]string{}
+	switch d.t.Kind {
+	case Time:
+		values[Time] = d.t.Time.Format("2006-01-02 15:04:05.000000-07")
+	case Immediate:
+		values[Immediate] = "immediate"
+	case Latest:
+	default:
+		values[d.t.Kind] = d.t.Value()
+	}
+	timeline := CurrentTimeline
+	if p.KnownByName {
+		timeline = p.Timeline.String()
+	}
+	return []Setting{
+		{"recovery_target", values[Immediate]},
+		{"recovery_target_name", values[Name]},
+		{"recovery_target_time", values[Time]},
+		{"recovery_target_xid", values[XID]},
+		{"recovery_target_lsn", values[LSN]},
+		{"recovery_target_inclusive", strconv.FormatBool(!d.t.Exclusive)},
+		{"recovery_target_timeline", timeline},
+	}
+}
+
+// minimums are the settings of a hot standby that the WAL demands.
+func minimums(m index.Settings) []Setting {
+	var list []Setting
+	for _, s := range []struct {
+		name  string
+		value int32
+	}{
+		{"max_connections", m.MaxConnections},
+		{"max_worker_processes", m.MaxWorkerProcesses},
+		{"max_wal_senders", m.MaxWALSenders},
+		{"max_prepared_transactions", m.MaxPreparedTransactions},
+		{"max_locks_per_transaction", m.MaxLocksPerTransaction},
+	} {
+		if s.value > 0 {
+			list = append(list, Setting{s.name, strconv.Itoa(int(s.value))})
+		}
+	}
+	return list
+}
+
+// stretches cuts the WAL of a plan by timeline.
+func stretches(p catalog.Path, from, to wal.LSN, first, last uint64) []Stretch {
+	var list []Stretch
+	for _, sp := range p.Spans {
+		begin, end := max(sp.Begin, from), to
+		if sp.End != 0 {
+			end = min(sp.End, to)
+		}
+		if begin >= end {
+			continue
+		}
+		list = append(list, Stretch{Timeline: sp.Timeline, Begin: begin, End: end})
+	}
+	for n := first; n <= last; n++ {
+		seg := p.Segment(n)
+		for i := range list {
+			if list[i].Timeline != seg.Timeline {
+				continue
+			}
+			if list[i].Segments == 0 {
+				list[i].First = seg.Name()
+			}
+			list[i].Last = seg.Name()
+			list[i].Segments++
+		}
+	}
+	return list
+}
+
+// storedBytes estimates what the segments occupy: each run's by the share of its
+// segments that is needed.
+func (d *decision) storedBytes(p catalog.Path, first, last uint64) int64 {
+	var sum int64
+	for _, t := range d.s.Timelines {
+		for _, r := range t.Ranges {
+			var n uint64
+			for _, sp := range p.Spans {
+				if sp.Timeline == t.ID {
+					n = p.Overlap(t.ID, max(first, r.First), min(last, r.Last))
+				}
+			}
+			hi, lo := bits.Mul64(uint64(r.StoredBytes), n)
+			if n > 0 && hi < r.Segments {
+				q, _ := bits.Div64(hi, lo, r.Segments)
+				sum += int64(q)
+			}
+		}
+	}
+	return sum
+}
+
+// caveats are what a person may not expect of the plan.
+func (d *decision) caveats(o outcome, last uint64) []string {
+	var list []string
+	if !o.path.KnownByName {
+		list = append(list, fmt.Sprintf("The history file of timeline %s is not archived: recovery is told to stay on the backup's own timeline.", o.path.Timeline))
+	}
+	tip := o.path.Spans[len(o.path.Spans)-1]
+	if d.t.Kind == Latest && len(o.path.Spans) > 1 && o.hit.end < tip.Begin {
+		list = append(list, fmt.Sprintf(
+			"Timeline %s began at %s, but none of its WAL is archived yet: what happened between %s and there will be missing.",
+			tip.Timeline, tip.Begin, o.hit.end))
+	}
+	return list
+}
+
+// otherBranches warns of a time that also lies on a timeline that was left: the
+// way chosen may have nothing between the fork and a much later commit.
+func (d *decision) otherBranches(p *Plan) []string {
+	if d.t.Kind != Time {
+		return nil
+	}
+	path, err := d.s.Path(p.Timeline)
+	if err != nil {
+		return nil
+	}
+	var list []string
+	for _, w := range d.s.Windows() {
+		other, err := d.s.Path(w.Timeline)
+		if err != nil || w.To.Time == nil || w.Timeline == p.Timeline || !d.t.Time.Before(*w.To.Time) {
+			continue
+		}
+		fork, ok := path.Divergence(other)
+		if !ok || fork >= w.To.LSN || p.Stop.LSN < fork {
+			continue // the stop lies on what they share
+		}
+		if p.Stop.LastKept == nil || p.Stop.LastKept.LSN < fork {
+			list = append(list, fmt.Sprintf(
+				"On the way to timeline %s nothing was committed between the fork at %s and that time. "+
+					"Timeline %s, which was left there, has transactions up to %s: if those are meant, ask for --timeline %s.",
+				p.Timeline, fork, w.Timeline, FormatTime(*w.To.Time), w.Timeline))
+		}
+	}
+	return list
+}

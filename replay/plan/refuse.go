@@ -1,0 +1,233 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/walden-pg/walden/replay/catalog"
+	"github.com/walden-pg/walden/wal"
+	"github.com/walden-pg/walden/wal/index"
+)
+
+// time is that of the record, if it has one.
+func (h hit) time() *time.Time {
+	var at time.Time
+	switch {
+	case h.tx != nil:
+		at = h.tx.Time
+	case h.landmark != nil:
+		at = h.landmark.Time
+	}
+	if at.IsZero() {
+		return nil
+	}
+	return &at
+}
+
+func (d *decision) unreachable(reason, advice string) *UnreachableError {
+	return &UnreachableError{Target: d.t.String(), Reason: reason, Advice: advice, Windows: d.s.Windows()}
+}
+
+func (d *decision) noBackup(refused []Refused) *NoBackupError {
+	return &NoBackupError{
+		Target: d.t.String(), Wanted: d.t.Backup, Refused: refused,
+		Incomplete: len(d.s.Incomplete), Windows: d.s.Windows(),
+	}
+}
+
+// ambiguous refuses a name that was used more than once.
+func (d *decision) ambiguous(list []sighting) error {
+	e := &AmbiguousError{Target: d.t.String(), Windows: d.s.Windows()}
+	for _, x := range list {
+		e.Points = append(e.Points, Point{
+			LSN: x.lsn, Time: x.time(), Timeline: x.timeline,
+			What: d.t.String(), Flags: d.flags(LSN, x.lsn.String()),
+		})
+	}
+	return e
+}
+
+// flags are the command line's for a target of another kind on the same terms.
+func (d *decision) flags(k Kind, value string) string {
+	s := "--" + string(k)
+	if value != "" {
+		s += " " + value
+	}
+	if d.t.Timeline != "" {
+		s += " --timeline " + d.t.Timeline
+	}
+	return s
+}
+
+// gap refuses a target before which the WAL breaks off.
+func (d *decision) gap(g group, o outcome) error {
+	before, err := d.lastMoment(o)
+	if err != nil {
+		return err
+	}
+	after, err := d.firstMoment(g, o.hole.End)
+	if err != nil {
+		return err
+	}
+	return &GapError{
+		Target: d.t.String(), Gaps: []catalog.Gap{*o.hole}, Backup: o.backup.ID,
+		Before: before, After: after, Windows: d.s.Windows(),
+	}
+}
+
+// tooLate refuses a target that the archived WAL ends before.
+func (d *decision) tooLate(o outcome) error {
+	end := d.endOf(o)
+	last, err := d.lastTransaction(o.path, d.s.SegmentSize.Number(o.backup.StartLSN), o.lastNumber, end)
+	if err != nil {
+		return err
+	}
+	reason := fmt.Sprintf("the archived WAL on the way to timeline %s ends at %s", o.path.Timeline, end)
+	switch {
+	case d.t.Kind == Time && last != nil:
+		reason = fmt.Sprintf("the last commit or rollback in the archived WAL (on the way to timeline %s) was at %s, "+
+			"and a restore to a time is proved only by one after it", o.path.Timeline, FormatTime(last.Time))
+	case d.t.Kind == Time:
+		reason = fmt.Sprintf("no commit or rollback is in the archived WAL (on the way to timeline %s) after backup %s began",
+			o.path.Timeline, o.backup.ID)
+	}
+	e := d.unreachable(reason, "--latest restores everything that is archived")
+	e.Before = &Point{LSN: end, Timeline: o.path.TimelineAt(end - 1), What: "the end of the archived WAL", Flags: d.flags(Latest, "")}
+	if last != nil {
+		e.Before.Time = &last.Time
+		e.Before.What = "the end of the archived WAL, last transaction included,"
+	}
+	return e
+}
+
+// tooEarly refuses a target that no backup comes before.
+func (d *decision) tooEarly(g group, outcomes []outcome) error {
+	refused := slices.Clone(g.refused)
+	anyEarly := false
+	for _, o := range outcomes {
+		refused = append(refused, Refused{o.backup.ID, o.reason})
+		anyEarly = anyEarly || o.verdict == early
+	}
+	if !anyEarly {
+		return d.noBackup(refused)
+	}
+	after, err := d.firstMoment(g, 0)
+	if err != nil {
+		return err
+	}
+	e := d.unreachable("it lies before the first moment that can be restored", "")
+	if d.t.Backup != "" {
+		e.Reason = fmt.Sprintf("backup %s cannot serve: %s", d.t.Backup, refused[len(refused)-1].Reason)
+		e.Advice = "Leave out --backup to let Walden choose one that ended earlier, if there is one"
+	}
+	e.After = after
+	return e
+}
+
+// firstMoment is the earliest moment at from or later that a backup of the group
+// can be restored to: its own end. nil: there is none. The error is errNeeds.
+func (d *decision) firstMoment(g group, from wal.LSN) (*Point, error) {
+	other := &decision{s: d.s, t: Target{Kind: Immediate}}
+	for _, c := range slices.Backward(g.candidates) {
+		if c.backup.StopLSN <= from || c.backup.StartLSN < from {
+			continue
+		}
+		o, err := other.evaluate(c, nil)
+		if err != nil {
+			d.needs = other.needs
+			return nil, err
+		}
+		if o.verdict != found {
+			continue
+		}
+		at := c.backup.StopTime
+		return &Point{
+			LSN: c.backup.StopLSN, Time: &at, Timeline: c.backup.StopTimeline,
+			What: "the end of backup " + c.backup.ID, Flags: "--immediate --backup " + c.backup.ID,
+		}, nil
+	}
+	return nil, nil
+}
+
+// end is the last moment that can be reached on the group's path: a plan for
+// Latest from its newest backup, if there is one.
+func (d *decision) end(g group) (*Point, error) {
+	other := &decision{s: d.s, t: Target{Kind: Latest, Timeline: d.t.Timeline, Backup: d.t.Backup}}
+	for _, c := range g.candidates {
+		o, err := other.evaluate(c, nil)
+		if err != nil {
+			d.needs = other.needs
+			return nil, err
+		}
+		if o.verdict == found {
+			return &Point{
+				LSN: o.hit.end, Timeline: c.path.TimelineAt(o.hit.end - 1),
+				What: "the end of the archived WAL", Flags: d.flags(Latest, ""),
+			}, nil
+		}
+	}
+	return nil, nil
+}
+
+// lastMoment is the last known moment that a candidate leads to before the hole
+// that stopped it: the last transaction, or the backup's own end. The error is errNeeds.
+func (d *decision) lastMoment(o outcome) (*Point, error) {
+	last, err := d.lastTransaction(o.path, d.s.SegmentSize.Number(o.backup.StartLSN), o.lastNumber, min(d.endOf(o), o.hole.End))
+	if err != nil {
+		return nil, err
+	}
+	if last == nil || last.LSN < o.backup.StopLSN {
+		at := o.backup.StopTime
+		return &Point{
+			LSN: o.backup.StopLSN, Time: &at, Timeline: o.backup.StopTimeline,
+			What: "the end of backup " + o.backup.ID, Flags: "--immediate --backup " + o.backup.ID,
+		}, nil
+	}
+	return &Point{
+		LSN: last.LSN, Time: &last.Time, Timeline: o.path.TimelineAt(last.LSN),
+		What: "the last transaction before it", Flags: d.flags(LSN, last.LSN.String()),
+	}, nil
+}
+
+// endOf is the end of the WAL that an outcome has walked over.
+func (d *decision) endOf(o outcome) wal.LSN {
+	if ix := d.s.Details.Indexes[o.path.Segment(o.lastNumber)]; ix != nil {
+		return catalog.EndOf(ix)
+	}
+	return o.path.Segment(o.lastNumber).Start()
+}
+
+// lastTransaction is the last commit or abort that starts before the position,
+// in the segments numbered first to last, which have been walked over. The error
+// is errNeeds.
+func (d *decision) lastTransaction(p catalog.Path, first, last uint64, before wal.LSN) (*index.Transaction, error) {
+	for n := last + 1; n > first; {
+		n--
+		seg := p.Segment(n)
+		ix := d.s.Details.Indexes[seg]
+		if ix == nil {
+			return nil, nil
+		}
+		if ix.Commits+ix.Aborts > 0 {
+			list, err := d.transactions(seg)
+			if err != nil {
+				return nil, err
+			}
+			for _, t := range slices.Backward(list) {
+				if t.Kind.Ends() && t.LSN < before {
+					return &t, nil
+				}
+			}
+		}
+		if n == first {
+			break
+		}
+		link := d.s.Details.Links[catalog.Link{From: p.Segment(n - 1), To: seg}]
+		if j := link.Joined; j != nil && j.Transaction != nil && j.Transaction.Kind.Ends() && j.LSN < before {
+			t := *j.Transaction
+			return &t, nil
+		}
+	}
+	return nil, nil
+}
