@@ -9,7 +9,7 @@ func (s *setup) asOwner(args ...string) string {
 	if s.owner != nil && s.owner.name != "" {
 		args = append([]string{"sudo", "-u", s.owner.name}, args...)
 	}
-	return shellLine(args...)
+	return ShellLine(args...)
 }
 
 // startCommand starts the server as its configuration says, without what was

@@ -15,8 +15,9 @@ func shellQuote(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// shellLine makes a command line out of arguments.
-func shellLine(args ...string) string {
+// ShellLine makes a line for a POSIX shell out of a program and its arguments,
+// with quotes where they are needed.
+func ShellLine(args ...string) string {
 	quoted := make([]string, len(args))
 	for i, a := range args {
 		quoted[i] = shellQuote(a)

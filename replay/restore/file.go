@@ -1,0 +1,138 @@
+package restore
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+
+	"github.com/walden-pg/walden/basebackup"
+	"github.com/walden-pg/walden/internal/crc32c"
+)
+
+// piece is a run of a file's bytes that is written in one go.
+type piece struct {
+	at, length int64
+	crc        uint32
+}
+
+// file is one file that is being restored.
+type file struct {
+	entry basebackup.FileEntry
+	path  string
+
+	mu      sync.Mutex
+	pieces  []piece
+	pending int    // pieces that are not written yet
+	handle  handle // open; nil: closed
+	created bool
+	users   int // of handle
+}
+
+func (f *file) addPiece(at, length int64) int {
+	f.pieces = append(f.pieces, piece{at: at, length: length})
+	return len(f.pieces) - 1
+}
+
+// open makes the file usable for one writer.
+func (f *file) open(d disk) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.handle == nil {
+		var err error
+		if f.created {
+			f.handle, err = d.Open(f.path)
+		} else {
+			f.handle, err = d.Create(f.path, 0o600)
+		}
+		if errors.Is(err, fs.ErrExist) {
+			return &FileError{Path: f.entry.Path, Reason: "the backup lists it twice, or something else makes files in " + f.path}
+		}
+		if err != nil {
+			return err
+		}
+		f.created = true
+	}
+	f.users++
+	return nil
+}
+
+// written notes that a piece has been written by the one who opened the file.
+// complete tells that it was the last one: the file is the caller's to finish.
+func (f *file) written(index int, crc uint32) (complete, idle bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pieces[index].crc = crc
+	f.pending--
+	f.users--
+	return f.pending == 0, f.users == 0
+}
+
+// park closes the file for the time being, unless it is in use. What was
+// written is made durable first: a later fsync through another handle might not
+// hear of an error.
+func (f *file) park() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.users > 0 || f.handle == nil {
+		return nil
+	}
+	err := errors.Join(f.handle.Sync(), f.handle.Close())
+	f.handle = nil
+	return err
+}
+
+// abandon closes the file after a failure.
+func (f *file) abandon() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.handle != nil {
+		f.handle.Close()
+		f.handle = nil
+	}
+}
+
+// finish verifies a file whose last piece has been written, gives it its mode,
+// owner and time, and makes it durable. Nobody else uses it any more.
+func (f *file) finish(d disk, own *owner, keys func([]basebackup.Extent) []string) error {
+	if err := f.verify(keys); err != nil {
+		f.abandon()
+		return err
+	}
+	f.mu.Lock()
+	h := f.handle
+	f.handle = nil
+	f.mu.Unlock()
+	mode := fs.FileMode(f.entry.Mode & 0o777)
+	if mode == 0 {
+		mode = 0o600
+	}
+	err := h.Chmod(mode | 0o600)
+	if err == nil && own != nil {
+		err = h.Chown(own.uid, own.gid)
+	}
+	if err == nil && !f.entry.ModTime.IsZero() {
+		err = d.Chtimes(f.path, f.entry.ModTime)
+	}
+	if err == nil {
+		err = h.Sync()
+	}
+	return errors.Join(err, h.Close())
+}
+
+// verify combines the checksums of the pieces.
+func (f *file) verify(keys func([]basebackup.Extent) []string) error {
+	slices.SortFunc(f.pieces, func(a, b piece) int { return cmp.Compare(a.at, b.at) })
+	crc, size := uint32(0), int64(0)
+	for _, p := range f.pieces {
+		crc = crc32c.Combine(crc, p.crc, p.length)
+		size += p.length
+	}
+	if size != f.entry.Size || crc != f.entry.CRC {
+		return &FileError{Path: f.entry.Path, Packs: keys(f.entry.Extents),
+			Reason: fmt.Sprintf("its %d bytes have the CRC-32C %08x; it should be %d bytes with %08x", size, crc, f.entry.Size, f.entry.CRC)}
+	}
+	return nil
+}
