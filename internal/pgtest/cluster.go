@@ -41,7 +41,7 @@ type Options struct {
 	// Dir is the data directory to make; "" means one below a TempDir. It must
 	// be where the server user may write.
 	Dir string
-	// NoStart leaves the cluster initialised and stopped.
+	// NoStart leaves the cluster initialized and stopped.
 	NoStart bool
 }
 
