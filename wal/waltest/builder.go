@@ -277,13 +277,15 @@ func (b *Builder) noop(n int) {
 }
 
 // FillSegment fills the current segment to its last byte, so that it is
-// complete without a switch and no record crosses its end.
+// complete without a switch and no record crosses its end. Where fewer than 24
+// bytes are left, one record crosses and the next segment is filled.
 func (b *Builder) FillSegment() {
-	if left := uint64(b.pos) % uint64(b.size); left != 0 {
-		b.FillTo(b.pos + wal.LSN(uint64(b.size)-left))
-		return
+	end := wal.Segment{Number: b.size.Number(b.pos), Size: b.size}.End()
+	if b.room(end) < recordHeader {
+		b.noop(recordHeader)
+		end += wal.LSN(b.size)
 	}
-	b.FillTo(b.pos + wal.LSN(b.size))
+	b.FillTo(end)
 }
 
 // filler is n bytes that look random and are the same in every run.
