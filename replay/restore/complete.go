@@ -152,10 +152,18 @@ func (r *restorer) placeControl() error {
 // unmarkAll removes the marks, that of the data directory last.
 func (r *restorer) unmarkAll() error {
 	list := r.targets.all()
-	for i := len(list) - 1; i >= 0; i-- {
+	for i := len(list) - 1; i > 0; i-- {
 		if err := unmark(r.disk, list[i].path); err != nil {
 			return err
 		}
+	}
+	if err := r.disk.Remove(filepath.Join(list[0].path, MarkerName)); err != nil {
+		return err
+	}
+	// Everything is durable by now, and the restore complete: if the mark
+	// should come back after a power cut nothing is wrong with what it marks.
+	if err := r.disk.SyncDir(list[0].path); err != nil {
+		r.log.Warn("the removal of the restore's mark may not be durable", "directory", list[0].path, "error", err)
 	}
 	return nil
 }

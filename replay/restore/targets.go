@@ -32,36 +32,75 @@ type tablespacePlace struct {
 // checkTargets looks at every directory and refuses what does not fit. It
 // changes nothing.
 func checkTargets(o Options, m *basebackup.Manifest) (*targets, error) {
-	if o.To == "" {
-		return nil, errors.New("restore: no target directory given")
-	}
-	to, err := resolve(o.To)
+	t, err := chooseTargets(o, m)
 	if err != nil {
 		return nil, err
 	}
+	if err := t.checkNesting(); err != nil {
+		return nil, err
+	}
+	if t.data, err = inspect(t.data.path); err != nil {
+		return nil, err
+	}
+	if t.config.path != "" {
+		if t.config, err = t.inspectOther(t.config.path); err != nil {
+			return nil, err
+		}
+	}
+	for i := range t.tablespaces {
+		if err := t.inspectTablespace(&t.tablespaces[i]); err != nil {
+			return nil, err
+		}
+	}
+	return t, t.checkRemains()
+}
+
+// chooseTargets decides where everything goes.
+func chooseTargets(o Options, m *basebackup.Manifest) (*targets, error) {
+	if o.To == "" {
+		return nil, errors.New("restore: no target directory given")
+	}
 	t := &targets{}
-	if t.data, err = inspect(to); err != nil {
+	var err error
+	if t.data.path, err = resolve(o.To); err != nil {
 		return nil, err
 	}
 	if len(m.ConfigFiles) > 0 {
 		dir := o.ConfigDirectory
 		if dir == "" {
-			dir = to + ".config"
+			dir = t.data.path + ".config"
 		}
-		if dir, err = resolve(dir); err != nil {
-			return nil, err
-		}
-		if t.config, err = inspect(dir); err != nil {
+		if t.config.path, err = resolve(dir); err != nil {
 			return nil, err
 		}
 	}
-	if err := t.placeTablespaces(o, m); err != nil {
-		return nil, err
+	return t, t.chooseTablespaces(o, m)
+}
+
+// inspectOther looks at a directory that is not the data directory. The marks
+// of these are removed first when a restore is complete: one that ended before
+// it had removed the last, that of the data directory, knows them by name.
+func (t *targets) inspectOther(path string) (place, error) {
+	p, err := inspect(path)
+	var refused *TargetError
+	if errors.As(err, &refused) && t.data.remains != nil && slices.Contains(t.data.remains.Others, path) {
+		if _, statErr := os.Lstat(filepath.Join(t.data.path, controlPath)); statErr == nil {
+			p.remains = t.data.remains
+			return p, nil
+		}
 	}
-	if err := t.checkRemains(); err != nil {
-		return nil, err
+	return p, err
+}
+
+func (t *targets) inspectTablespace(ts *tablespacePlace) error {
+	var err error
+	ts.place, err = t.inspectOther(ts.path)
+	var refused *TargetError
+	if errors.As(err, &refused) {
+		refused.Reason = fmt.Sprintf("the place of tablespace %d: %s", ts.OID, refused.Reason)
+		refused.Advice = fmt.Sprintf("name another place for it: --tablespace %s=NEW", ts.Location)
 	}
-	return t, t.checkNesting()
+	return err
 }
 
 // resolve makes a path absolute and follows the links of what exists of it.
@@ -80,7 +119,7 @@ func resolve(path string) (string, error) {
 	return abs, nil
 }
 
-func (t *targets) placeTablespaces(o Options, m *basebackup.Manifest) error {
+func (t *targets) chooseTablespaces(o Options, m *basebackup.Manifest) error {
 	unused := map[string]bool{}
 	for old := range o.Tablespaces {
 		unused[old] = true
@@ -96,11 +135,11 @@ func (t *targets) placeTablespaces(o Options, m *basebackup.Manifest) error {
 				delete(unused, old)
 			}
 		}
-		placed, err := placeTablespace(ts, location)
+		path, err := tablespacePath(ts, location)
 		if err != nil {
 			return err
 		}
-		t.tablespaces = append(t.tablespaces, placed)
+		t.tablespaces = append(t.tablespaces, tablespacePlace{place{path: path}, ts})
 	}
 	for old := range unused {
 		return fmt.Errorf("restore: the backup has no tablespace at %s; it has %s", old, locations(m))
@@ -108,25 +147,14 @@ func (t *targets) placeTablespaces(o Options, m *basebackup.Manifest) error {
 	return nil
 }
 
-func placeTablespace(ts basebackup.Tablespace, location string) (tablespacePlace, error) {
-	placed := tablespacePlace{Tablespace: ts}
+func tablespacePath(ts basebackup.Tablespace, location string) (string, error) {
 	if !filepath.IsAbs(location) {
-		return placed, fmt.Errorf("restore: tablespace %s: its new location %q must be an absolute path", ts.Location, location)
+		return "", fmt.Errorf("restore: tablespace %s: its new location %q must be an absolute path", ts.Location, location)
 	}
 	if strings.ContainsAny(location, "\x00\n\r") {
-		return placed, fmt.Errorf("restore: tablespace %s: its new location %q holds a character that PostgreSQL does not allow there", ts.Location, location)
+		return "", fmt.Errorf("restore: tablespace %s: its new location %q holds a character that PostgreSQL does not allow there", ts.Location, location)
 	}
-	location, err := resolve(location)
-	if err != nil {
-		return placed, err
-	}
-	placed.place, err = inspect(location)
-	var refused *TargetError
-	if errors.As(err, &refused) {
-		refused.Reason = fmt.Sprintf("the place of tablespace %d: %s", ts.OID, refused.Reason)
-		refused.Advice = fmt.Sprintf("name another place for it: --tablespace %s=NEW", ts.Location)
-	}
-	return placed, err
+	return resolve(location)
 }
 
 func locations(m *basebackup.Manifest) string {
