@@ -169,14 +169,14 @@ func TestReaderStops(t *testing.T) {
 	obj.NewReader(context.Background(), 0, -1)
 }
 
-// TestCancelWaitingRead cancels a read that waits for its source.
-func TestCancelWaitingRead(t *testing.T) {
+// TestStopWaitingRead cancels and closes readers that wait for their source.
+func TestStopWaitingRead(t *testing.T) {
 	noLeaks(t)
-	stored := mustEncode(t, sample(3*MaxFrame, 4), testOptions(CodecNone))
-	src := &hangingSource{RangeReader: BytesRange(stored)}
+	stored := mustEncode(t, sample(4*MaxFrame, 4), testOptions(CodecNone))
+	src := &hangingSource{RangeReader: BytesRange(stored), after: 1 << 40}
 	obj := mustOpen(t, src, testReadOptions())
-	src.hang = true
 	for _, n := range []int64{1, -1} {
+		src.after = 1000
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 		r := obj.NewReader(ctx, 0, n)
 		if _, err := io.ReadAll(r); !errors.Is(err, context.DeadlineExceeded) {
@@ -185,28 +185,30 @@ func TestCancelWaitingRead(t *testing.T) {
 		r.Close()
 		cancel()
 	}
-	// Close does not wait for it either.
+	// The second frame never arrives; Close does not wait for it.
+	src.after = MaxFrame + 1000
 	r := obj.NewReader(context.Background(), 0, -1)
-	time.AfterFunc(20*time.Millisecond, func() { src.release() })
-	io.ReadFull(r, make([]byte, 1))
+	if _, err := io.ReadFull(r, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
 	r.Close()
 }
 
-// hangingSource's reads wait for their context.
+// hangingSource's reads give some bytes and then wait for their context.
 type hangingSource struct {
 	RangeReader
-	hang bool
-	stop context.CancelFunc
+	after int64
 }
 
-func (s *hangingSource) release() { s.stop() }
-
 func (s *hangingSource) ReadRange(ctx context.Context, off, n int64) (io.ReadCloser, error) {
-	if !s.hang {
-		return s.RangeReader.ReadRange(ctx, off, n)
+	r, err := s.RangeReader.ReadRange(ctx, off, n)
+	if err != nil {
+		return nil, err
 	}
-	ctx, s.stop = context.WithCancel(ctx)
-	return io.NopCloser(waitingReader{ctx}), nil
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(io.LimitReader(r, s.after), waitingReader{ctx}), r}, nil
 }
 
 type waitingReader struct{ ctx context.Context }
