@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"time"
 
@@ -57,7 +56,10 @@ func parseTarget(c *cli.Context, now time.Time) (plan.Target, error) {
 	case plan.Name:
 		t.Name = c.String("name")
 	}
-	if err := errors.Join(err, t.Validate()); err != nil {
+	if err == nil {
+		err = t.Validate()
+	}
+	if err != nil {
 		return t, &usageError{err}
 	}
 	return t, nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 	"strconv"
 
 	"github.com/walden-pg/walden/replay/catalog"
@@ -135,15 +136,20 @@ func (d *decision) settings(p catalog.Path) []Setting {
 	if p.KnownByName {
 		timeline = p.Timeline.String()
 	}
-	return []Setting{
+	targets := []Setting{
 		{"recovery_target", values[Immediate]},
 		{"recovery_target_name", values[Name]},
 		{"recovery_target_time", values[Time]},
 		{"recovery_target_xid", values[XID]},
 		{"recovery_target_lsn", values[LSN]},
-		{"recovery_target_inclusive", strconv.FormatBool(!d.t.Exclusive)},
-		{"recovery_target_timeline", timeline},
 	}
+	// PostgreSQL applies the lines in their order, and complains of a second
+	// target even when it reads an empty one behind the one that is set
+	// (assign_recovery_target_lsn and its like): the empty ones come first.
+	slices.SortStableFunc(targets, func(a, b Setting) int { return len(a.Value) - len(b.Value) })
+	return append(targets,
+		Setting{"recovery_target_inclusive", strconv.FormatBool(!d.t.Exclusive)},
+		Setting{"recovery_target_timeline", timeline})
 }
 
 // minimums are the settings of a hot standby that the WAL demands.
