@@ -80,11 +80,11 @@ type answerError struct {
 }
 
 func (e *answerError) Error() string {
-	text := e.api.ErrorMessage()
-	if text == "" || text == e.api.ErrorCode() {
-		text = http.StatusText(e.status)
+	code, text := e.api.ErrorCode(), e.api.ErrorMessage()
+	if text == "" || text == code || code == strings.ReplaceAll(text, " ", "") {
+		return fmt.Sprintf("%s (HTTP status %d)", code, e.status)
 	}
-	return fmt.Sprintf("%s: %s (HTTP status %d)", e.api.ErrorCode(), text, e.status)
+	return fmt.Sprintf("%s: %s (HTTP status %d)", code, text, e.status)
 }
 
 func (e *answerError) Unwrap() error { return e.err }
@@ -126,7 +126,7 @@ func (s *Store) judgeAnswer(resp *smithyhttp.ResponseError, err error) verdict {
 		return verdict{cause: fs.ErrPermission, hint: s.accessHint()}
 	case status == http.StatusNotFound:
 		return verdict{cause: errBareMissing, hint: "does the bucket " + s.o.Bucket + " exist at this endpoint, and is the endpoint an S3 server?"}
-	case status == http.StatusConflict:
+	case status == http.StatusConflict && (code == "" || code == "Conflict"):
 		return verdict{cause: errConflict, temporary: true}
 	case status == http.StatusPreconditionFailed:
 		return verdict{cause: storage.ErrExist}
@@ -159,6 +159,8 @@ func (s *Store) judgeCode(code string, resp *smithyhttp.ResponseError) (verdict,
 		return verdict{cause: storage.ErrExist}, true
 	case "ConditionalRequestConflict", "OperationAborted":
 		return verdict{cause: errConflict, temporary: true}, true
+	case "ObjectParentIsFile", "ExistingObjectIsDirectory", "XMinioParentIsObject", "XMinioObjectExistsAsDirectory":
+		return verdict{hint: "this store keeps objects as files: no key can be a directory of another one"}, true
 	case "InvalidRange":
 		return verdict{cause: errNoRange}, true
 	case "AccessDenied", "AllAccessDisabled":

@@ -11,6 +11,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/walden-pg/walden/storage"
 )
@@ -193,11 +194,12 @@ func (s *Store) Stat(ctx context.Context, key string) (storage.Info, error) {
 	return s.stat(ctx, "stat", key)
 }
 
-// stat asks by HEAD. An answer to that has no body: "not found" can mean the
-// object or the bucket, and only a GET tells. So absence is never concluded from HEAD alone.
+// stat asks by HEAD. A refusal of that has no body, so it gives no reason, and
+// "not found" can mean the object or the bucket: only a GET tells. So absence is
+// never concluded from HEAD alone.
 func (s *Store) stat(ctx context.Context, op, key string) (storage.Info, error) {
 	out, err := s.head(ctx, key)
-	if err = s.fail(ctx, op, key, err); errors.Is(err, errBareMissing) || errors.Is(err, storage.ErrNotExist) {
+	if refused(err) {
 		r, getErr := s.get(ctx, key, 0, 1)
 		if getErr = s.fail(ctx, op, key, getErr); getErr != nil && !errors.Is(getErr, errNoRange) {
 			return storage.Info{}, getErr
@@ -206,14 +208,20 @@ func (s *Store) stat(ctx context.Context, op, key string) (storage.Info, error) 
 			r.Close()
 		}
 		out, err = s.head(ctx, key) // it has just come into being
-		err = s.fail(ctx, op, key, err)
 	}
+	err = s.fail(ctx, op, key, err)
 	if err != nil {
 		return storage.Info{}, err
 	}
 	return storage.Info{
 		Key: key, Size: aws.ToInt64(out.ContentLength), ModTime: aws.ToTime(out.LastModified), Version: version(out.ETag),
 	}, nil
+}
+
+// refused reports whether the store has answered that it will not.
+func refused(err error) bool {
+	var resp *smithyhttp.ResponseError
+	return errors.As(err, &resp) && resp.HTTPStatusCode() >= 300 && resp.HTTPStatusCode() < 500
 }
 
 func (s *Store) head(ctx context.Context, key string) (*awss3.HeadObjectOutput, error) {
