@@ -325,3 +325,11 @@ func (p *place) checkBackup(t testing.TB, c *cluster, m *Manifest) {
 		}
 	}
 }
+
+// addFile lists one more file in a server's manifest.
+func addFile(text, path string, size int64, crc uint32) string {
+	line := fmt.Sprintf("{ \"Path\": %q, \"Size\": %d, \"Last-Modified\": \"2026-11-22 21:30:00 GMT\", \"Checksum-Algorithm\": \"CRC32C\", \"Checksum\": \"%08x\" }",
+		path, size, bits.ReverseBytes32(crc))
+	text = strings.Replace(text, "\n],\n\"WAL-Ranges\"", ",\n"+line+"\n],\n\"WAL-Ranges\"", 1)
+	return resign(text)
+}

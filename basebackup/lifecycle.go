@@ -144,6 +144,10 @@ func (t *taker) publish(ctx context.Context, m *Manifest) error {
 	if readErr == nil && bytes.Equal(there, raw) {
 		return nil
 	}
+	// A plain refusal has written nothing, and nothing is on its way any more.
+	if errors.Is(readErr, storage.ErrNotExist) && !storage.Retryable(err) && ctx.Err() == nil {
+		t.published = false
+	}
 	return fmt.Errorf("publish: %w", err)
 }
 

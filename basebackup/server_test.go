@@ -319,6 +319,9 @@ func TestBackupOfStandby(t *testing.T) {
 		standby.Exec("CHECKPOINT")
 		s := newSite(t, c, standby.Conninfo(""))
 
+		if id, err := s.source.Identify(context.Background()); err != nil || !id.InRecovery || id.Archives() {
+			t.Errorf("identity %+v, %v", id, err)
+		}
 		o := s.options()
 		o.WALTimeout = 2 * time.Second
 		var failed *basebackup.WALError
@@ -450,6 +453,29 @@ func grantsIn(warnings []string) []string {
 		}
 	}
 	return grants
+}
+
+// TestSlotIsLost: the connection that holds the slot is cut while files are
+// copied, by an administrator or a firewall.
+func TestSlotIsLost(t *testing.T) {
+	c := pgtest.New(t, pgtest.Options{SegmentSizeMB: 1, Settings: map[string]string{"idle_session_timeout": "100ms"}})
+	c.PgbenchInit(1)
+	s := newSite(t, c, c.Conninfo(""))
+	o := s.options()
+	cut := false
+	o.Progress = func(p basebackup.Progress) {
+		if p.Phase == basebackup.PhaseVerifying && !cut {
+			cut = true
+			if n := c.QueryValue("SELECT count(pg_terminate_backend(active_pid)) FROM pg_replication_slots"); n != "1" {
+				t.Errorf("%s slots", n)
+			}
+			c.WaitFor("the end of the slot", func() bool { return c.QueryValue("SELECT count(*) FROM pg_replication_slots") == "0" })
+		}
+	}
+	s.verify(s.take(o))
+	if !cut {
+		t.Error("nothing was cut")
+	}
 }
 
 // TestCancelOnServer: the server is left clean.

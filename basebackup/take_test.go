@@ -79,10 +79,10 @@ func checkManifest(t *testing.T, c *cluster, m *Manifest) {
 // behind, the slot is gone, and the next backup works.
 func TestTakeFails(t *testing.T) {
 	cases := []struct {
-		name   string
-		break_ func(*cluster)
-		want   string
-		check  func(error) bool
+		name     string
+		sabotage func(*cluster)
+		want     string
+		check    func(error) bool
 	}{
 		{"the source breaks", func(c *cluster) { c.breakSource = errors.New("connection reset") }, "connection reset", nil},
 		{"damaged pages", func(c *cluster) { c.breakSource = &ChecksumError{Err: errors.New("block 7")} }, "block 7",
@@ -120,7 +120,7 @@ func TestTakeFails(t *testing.T) {
 	for _, test := range cases {
 		t.Run(test.name, func(t *testing.T) {
 			p, c := newPlace(t), newCluster(2)
-			test.break_(c)
+			test.sabotage(c)
 			_, err := Take(context.Background(), p.options(c))
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Fatalf("error %v, want %q", err, test.want)
@@ -199,6 +199,9 @@ func TestTakeOutage(t *testing.T) {
 		broken.Clear()
 		broken.Inject(faulty.Fault{Skip: n, Times: -1, Permanent: true})
 		_, err := Take(context.Background(), through.options(c))
+		if n == 0 && err == nil {
+			t.Fatal("a backup without a store")
+		}
 		checkListed(t, p, c, err, fmt.Sprintf("outage from operation %d on", n))
 		if n%9 == 0 {
 			nextWorks(t, p)

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -39,7 +40,7 @@ func (s *Server) Reserve(ctx context.Context) (basebackup.Reservation, error) {
 		closeConn(conn)
 		return nil, &SlotError{Err: err}
 	}
-	return &reservation{conn: conn, slot: slot, size: id.SegmentSize}, nil
+	return &reservation{server: s, conn: conn, slot: slot, size: id.SegmentSize}, nil
 }
 
 // SlotError says that a replication slot cannot be created.
@@ -62,26 +63,67 @@ func (e *SlotError) Hint() string {
 
 // reservation is a connection that owns a slot.
 type reservation struct {
-	mu   sync.Mutex
-	conn *pgconn.PgConn
-	slot string
-	size wal.SegmentSize
+	server *Server
+	mu     sync.Mutex
+	conn   *pgconn.PgConn
+	slot   string // empty once its connection is lost
+	size   wal.SegmentSize
 }
 
-// Fetch implements basebackup.Reservation.
+// Fetch implements basebackup.Reservation. A connection that was cut while
+// nobody used it is replaced by another: the slot is gone with it, but the WAL
+// is mostly still there, and if not the server says so.
 func (r *reservation) Fetch(ctx context.Context, tli wal.TimelineID, from, to wal.LSN, put basebackup.PutSegment) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return stream.FetchSegments(ctx, stream.FetchOptions{
-		Conn: r.conn, Slot: r.slot, Timeline: tli, From: from, To: to, SegmentSize: r.size, Put: put,
-	})
+	var refused error // what put returned
+	counted := func(ctx context.Context, seg wal.Segment, content io.ReaderAt) error {
+		if refused = put(ctx, seg, content); refused == nil {
+			from = seg.End()
+		}
+		return refused
+	}
+	for attempt := 1; ; attempt++ {
+		err := stream.FetchSegments(ctx, stream.FetchOptions{
+			Conn: r.conn, Slot: r.slot, Timeline: tli, From: from, To: to, SegmentSize: r.size, Put: counted,
+		})
+		if err == nil || ctx.Err() != nil || refused != nil || answered(err) || attempt == maxFetches {
+			return err
+		}
+		if r.conn, r.slot, err = r.reconnect(ctx, err); err != nil {
+			return err
+		}
+	}
 }
 
-// History implements basebackup.Reservation.
+// answered reports whether the server itself said no: the connection is sound.
+func answered(err error) bool {
+	var said *pgconn.PgError
+	var end *stream.EndOfTimelineError
+	return errors.As(err, &said) || errors.As(err, &end)
+}
+
+// maxFetches bounds how often a lost connection is replaced.
+const maxFetches = 3
+
+func (r *reservation) reconnect(ctx context.Context, lost error) (*pgconn.PgConn, string, error) {
+	conn, err := r.server.connect(ctx, true, nil)
+	if err != nil {
+		return r.conn, r.slot, errors.Join(lost, err)
+	}
+	closeConn(r.conn)
+	return conn, "", nil
+}
+
+// History implements basebackup.Reservation. It needs no slot, and so a
+// connection of its own, which cannot have been cut meanwhile.
 func (r *reservation) History(ctx context.Context, tli wal.TimelineID) ([]byte, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	row, err := queryRow(ctx, r.conn, fmt.Sprintf("TIMELINE_HISTORY %d", tli), 2)
+	conn, err := r.server.connect(ctx, true, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer closeConn(conn)
+	row, err := queryRow(ctx, conn, fmt.Sprintf("TIMELINE_HISTORY %d", tli), 2)
 	if err != nil {
 		return nil, err
 	}

@@ -68,6 +68,8 @@ func (s *Server) connect(ctx context.Context, replication bool, notice func(*pgc
 	delete(config.RuntimeParams, "replication")
 	if replication {
 		config.RuntimeParams["replication"] = "true"
+		// The connection that holds a slot is idle while files are copied.
+		config.RuntimeParams["idle_session_timeout"] = "0"
 	}
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
 		s.o.Logger.Debug("notice of the server", "severity", n.Severity, "message", n.Message, "detail", n.Detail)
