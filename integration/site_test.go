@@ -61,7 +61,6 @@ type site struct {
 	// tests that damage them.
 	objects string
 	s3      *s3test.Server
-	env     []string
 }
 
 type siteOptions struct {
@@ -112,7 +111,9 @@ func prepareSite(t *testing.T, o siteOptions) *site {
 		srv := s3test.Start(t)
 		s.s3 = srv
 		s.repo = "s3://" + srv.Bucket + "/backups"
-		s.env = []string{"AWS_ACCESS_KEY_ID=" + srv.AccessKey, "AWS_SECRET_ACCESS_KEY=" + srv.SecretKey}
+		// The hooks run with the servers' environment, which is this process's.
+		t.Setenv("AWS_ACCESS_KEY_ID", srv.AccessKey)
+		t.Setenv("AWS_SECRET_ACCESS_KEY", srv.SecretKey)
 	default:
 		s.objects = filepath.Join(s.dir, "repo")
 		s.repo = "file://" + s.objects
@@ -135,19 +136,10 @@ func (s *site) init(args ...string) {
 	s.run(all...).ok(s.t).json(s.t, &rep)
 	for _, set := range rep.Apply.Settings {
 		if set.Name == "archive_command" {
-			// The server's environment is the test's: credentials reach the hook here.
-			s.pg.Exec("ALTER SYSTEM SET archive_command = '" + strings.ReplaceAll(s.hook(set.Value), "'", "''") + "'")
+			s.pg.Exec("ALTER SYSTEM SET archive_command = '" + strings.ReplaceAll(set.Value, "'", "''") + "'")
 		}
 	}
 	s.pg.Reload()
-}
-
-// hook puts the site's environment in front of a shell command.
-func (s *site) hook(command string) string {
-	if len(s.env) == 0 {
-		return command
-	}
-	return "env " + strings.Join(s.env, " ") + " " + command
 }
 
 // result is one finished run of walden.
@@ -178,7 +170,6 @@ func (s *site) run(args ...string) result {
 // command returns walden with this site's configuration, as the server's user.
 func (s *site) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := pgtest.Command(ctx, s.walden, append([]string{"--config", s.config}, args...)...)
-	cmd.Env = append(cmd.Env, s.env...)
 	cmd.Dir = s.dir
 	return cmd
 }
@@ -238,23 +229,6 @@ func (s *site) backup(args ...string) string {
 func (s *site) archiveAll() {
 	s.t.Helper()
 	s.pg.WaitArchived(s.pg.SwitchWAL())
-}
-
-// restored is a directory that walden restored and PostgreSQL opened.
-type restored struct {
-	*pgtest.Cluster
-	dir     string
-	outcome restoreOutcome
-}
-
-type restoreOutcome struct {
-	Directory string `json:"directory"`
-	Recovery  struct {
-		State    string `json:"state"`
-		LSN      string `json:"lsn"`
-		Timeline uint32 `json:"timeline"`
-		XID      uint32 `json:"xid"`
-	} `json:"recovery"`
 }
 
 // restore restores to a target into a new directory.
