@@ -140,9 +140,28 @@ func TestSettings(t *testing.T) {
 			t.Errorf("%s = %s, want %s", name, last[name], want)
 		}
 	}
+	// The one that is set comes after those that are emptied.
+	names := make([]string, 0, len(got.Settings))
+	for _, l := range got.Settings {
+		names = append(names, l.Name)
+	}
+	for _, name := range targetSettings {
+		if at := slices.Index(names, name); at > slices.Index(names, "recovery_target_time") || at != lastIndex(names, name) {
+			t.Errorf("%s is at %d of %v", name, at, names)
+		}
+	}
 	if slices.Contains(got.Cleared, "archive_mode") || !slices.Contains(got.Cleared, "primary_conninfo") {
 		t.Errorf("cleared: %v", got.Cleared)
 	}
+}
+
+func lastIndex(names []string, name string) int {
+	for i := len(names) - 1; i >= 0; i-- {
+		if names[i] == name {
+			return i
+		}
+	}
+	return -1
 }
 
 func TestStandbyAndKeepArchiving(t *testing.T) {

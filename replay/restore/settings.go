@@ -86,6 +86,9 @@ func (s *settings) addTarget(p *plan.Plan, o Options) error {
 	if !slices.Contains([]Action{ActionPause, ActionPromote, ActionShutdown}, o.Action) {
 		return fmt.Errorf("restore: unknown action %q: it is %s, %s or %s", o.Action, ActionPause, ActionPromote, ActionShutdown)
 	}
+	// Empty ones first: the server takes its settings one after the other, and
+	// an empty target makes it forget the one it has (assign_recovery_target_xid
+	// and its like in xlogrecovery.c).
 	for _, name := range targetSettings {
 		s.add(name, "")
 	}
@@ -93,11 +96,18 @@ func (s *settings) addTarget(p *plan.Plan, o Options) error {
 		if err := checkName(line.Name); err != nil {
 			return err
 		}
-		// A standby follows a timeline, but stops nowhere.
-		if !o.Standby || line.Name == "recovery_target_timeline" {
-			s.lines = slices.DeleteFunc(s.lines, func(l plan.Setting) bool { return l.Name == line.Name })
-			s.lines = append(s.lines, line)
+		isTarget := slices.Contains(targetSettings, line.Name)
+		if isTarget && line.Value == "" {
+			continue
 		}
+		// A standby follows a timeline, but stops nowhere.
+		if o.Standby && line.Name != "recovery_target_timeline" {
+			continue
+		}
+		if isTarget {
+			s.lines = slices.DeleteFunc(s.lines, func(l plan.Setting) bool { return l.Name == line.Name })
+		}
+		s.lines = append(s.lines, line)
 	}
 	if !o.Standby {
 		s.add("recovery_target_action", string(o.Action))
