@@ -9,51 +9,8 @@ import (
 	"github.com/walden-pg/walden/wal/waltest"
 )
 
-// benchArchive is an archive in a file repository with one 16 MiB segment,
-// and that segment's file.
-func benchArchive(b *testing.B) (*archive.Archive, wal.Segment, pgWAL) {
-	b.Helper()
-	s, err := file.New(b.TempDir(), file.Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	repo := newRepository(b, s)
-	a := archive.New(repo, create(b, repo, systemID, wal.DefaultSegmentSize))
-	w := waltest.NewBuilder(major, systemID, 1, wal.DefaultSegmentSize)
-	fill(w, 1)
-	seg := w.Complete()[0]
-	d := newDirectory(b)
-	mustPush(b, a, seg.Name(), w.Bytes(seg))
-	d.write(b, seg.Name(), w.Bytes(seg))
-	b.SetBytes(seg.Size.Bytes())
-	return a, seg, d
-}
-
-// BenchmarkPushIdentical is what a wal-push of a segment that is archived
-// already costs, without the start of the process.
-func BenchmarkPushIdentical(b *testing.B) {
-	a, seg, d := benchArchive(b)
-	for b.Loop() {
-		if res, err := a.Push(b.Context(), d.path(seg.Name()), archive.PushOptions{}); err != nil || res != archive.Identical {
-			b.Fatal(res, err)
-		}
-	}
-}
-
-func BenchmarkPush(b *testing.B) {
-	a, seg, d := benchArchive(b)
-	for b.Loop() {
-		b.StopTimer()
-		fresh := newArchive16(b)
-		b.StartTimer()
-		if res, err := fresh.Push(b.Context(), d.path(seg.Name()), archive.PushOptions{}); err != nil || res != archive.Stored {
-			b.Fatal(res, err)
-		}
-	}
-	_ = a
-}
-
-func newArchive16(b *testing.B) *archive.Archive {
+// newBenchArchive is an empty archive of 16 MiB segments in a file repository.
+func newBenchArchive(b *testing.B) *archive.Archive {
 	b.Helper()
 	s, err := file.New(b.TempDir(), file.Options{})
 	if err != nil {
@@ -63,10 +20,52 @@ func newArchive16(b *testing.B) *archive.Archive {
 	return archive.New(repo, create(b, repo, systemID, wal.DefaultSegmentSize))
 }
 
-func BenchmarkFetch(b *testing.B) {
-	a, seg, d := benchArchive(b)
+// benchFile is a complete segment in a file of its own.
+func benchFile(b *testing.B) (d pgWAL, name string) {
+	b.Helper()
+	w := waltest.NewBuilder(major, systemID, 1, wal.DefaultSegmentSize)
+	fill(w, 1)
+	seg := w.Complete()[0]
+	d = newDirectory(b)
+	d.write(b, seg.Name(), w.Bytes(seg))
+	b.SetBytes(seg.Size.Bytes())
+	return d, seg.Name()
+}
+
+func benchPush(b *testing.B, a *archive.Archive, path string, want archive.PushResult) {
+	b.Helper()
+	if res, err := a.Push(b.Context(), path, archive.PushOptions{}); err != nil || res != want {
+		b.Fatal(res, err)
+	}
+}
+
+func BenchmarkPush(b *testing.B) {
+	d, name := benchFile(b)
 	for b.Loop() {
-		if err := a.Fetch(b.Context(), seg.Name(), d.path("RECOVERYXLOG")); err != nil {
+		b.StopTimer()
+		a := newBenchArchive(b)
+		b.StartTimer()
+		benchPush(b, a, d.path(name), archive.Stored)
+	}
+}
+
+// BenchmarkPushIdentical is what a wal-push of a segment that is archived
+// already costs, without the start of the process.
+func BenchmarkPushIdentical(b *testing.B) {
+	d, name := benchFile(b)
+	a := newBenchArchive(b)
+	benchPush(b, a, d.path(name), archive.Stored)
+	for b.Loop() {
+		benchPush(b, a, d.path(name), archive.Identical)
+	}
+}
+
+func BenchmarkFetch(b *testing.B) {
+	d, name := benchFile(b)
+	a := newBenchArchive(b)
+	benchPush(b, a, d.path(name), archive.Stored)
+	for b.Loop() {
+		if err := a.Fetch(b.Context(), name, d.path("RECOVERYXLOG")); err != nil {
 			b.Fatal(err)
 		}
 	}

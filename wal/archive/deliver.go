@@ -32,8 +32,10 @@ func (a *Archive) deliver(ctx context.Context, f wal.File, path string) (err err
 	}
 	defer func() {
 		if err != nil {
-			tmp.Close()
-			os.Remove(tmp.Name())
+			// What went wrong is told already. A file that cannot even be
+			// removed has a name that PostgreSQL cleans up.
+			_ = tmp.Close()
+			_ = os.Remove(tmp.Name())
 		}
 	}()
 	out := &localWriter{f: tmp}

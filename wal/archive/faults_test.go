@@ -155,13 +155,13 @@ func TestDamageOnTheWay(t *testing.T) {
 	n := int64(len(stored(t, s, archive.SegmentKey(a.Incarnation(), seg))))
 	for i := range int64(100) {
 		s.Clear()
-		damage := &faulty.Damage{FlipBit: (8*n - 1) * i / 99, Truncate: -1}
+		damage := faulty.FlipBit((8*n - 1) * i / 99)
 		if i%3 == 0 {
-			damage = &faulty.Damage{FlipBit: -1, Truncate: n * i / 100}
+			damage = faulty.Truncate(n * i / 100)
 		}
 		s.Inject(faulty.Fault{Op: faulty.Open, Times: -1, Damage: damage})
 		if _, err := fetch(t, a, seg.Name()); err == nil {
-			t.Errorf("%+v was not noticed", *damage)
+			t.Errorf("damage %d (%+v) was not noticed", i, *damage)
 		}
 	}
 	s.Clear()

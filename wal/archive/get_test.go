@@ -289,24 +289,60 @@ func TestFetchOfOtherNames(t *testing.T) {
 
 func TestIncarnationOf(t *testing.T) {
 	repo := newRepository(t, mem.New())
-	create(t, repo, 1111, size)
-	current := create(t, repo, 2222, size)
+	old, current := create(t, repo, 1111, size), create(t, repo, 2222, size)
 	incs, err := archive.Incarnations(t.Context(), repo, "main")
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := newDirectory(t)
-	if inc, err := archive.IncarnationOf(incs, d.path("RECOVERYXLOG")); err != nil || inc != current {
+	target := d.path("RECOVERYXLOG")
+	if inc, err := archive.IncarnationOf(incs, target); err != nil || inc != current {
 		t.Errorf("without a control file: %v, %v", inc, err)
 	}
-	if err := os.Mkdir(filepath.Join(string(d), "global"), 0o700); err != nil {
+	for _, want := range []archive.Incarnation{old, current} {
+		d.writeControl(t, want.SystemID, want.SegmentSize)
+		if inc, err := archive.IncarnationOf(incs, target); err != nil || inc != want {
+			t.Errorf("with the control file of %v: %v, %v", want, inc, err)
+		}
+	}
+	// As PostgreSQL runs the hooks: in the data directory, which is the whole
+	// point of a relative path, and with pg_wal on another disk.
+	d.writeControl(t, old.SystemID, old.SegmentSize)
+	elsewhere := filepath.Join(t.TempDir(), "wal")
+	if err := os.Rename(d.path(""), elsewhere); err != nil {
 		t.Fatal(err)
+	}
+	if err := os.Symlink(elsewhere, filepath.Join(string(d), "pg_wal")); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(string(d))
+	if inc, err := archive.IncarnationOf(incs, "pg_wal/RECOVERYXLOG"); err != nil || inc != old {
+		t.Errorf("in the data directory: %v, %v", inc, err)
+	}
+	for what, c := range map[string]struct {
+		id   uint64
+		size wal.SegmentSize
+		want string
+	}{
+		"another cluster":      {3333, size, "3333"},
+		"another segment size": {2222, 2 * size, "segments of 2MB"},
+	} {
+		d.writeControl(t, c.id, c.size)
+		inc, err := archive.IncarnationOf(incs, target)
+		var refused *archive.RefusedError
+		if !errors.As(err, &refused) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("with the control file of %s: %v, %v", what, inc, err)
+		}
 	}
 	if err := os.WriteFile(filepath.Join(string(d), "global", "pg_control"), make([]byte, 8192), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if inc, err := archive.IncarnationOf(incs, d.path("RECOVERYXLOG")); err == nil {
+	if inc, err := archive.IncarnationOf(incs, target); err == nil {
 		t.Errorf("with a damaged control file: %v", inc)
+	}
+	var none *archive.NoIncarnationError
+	if _, err := archive.IncarnationOf(nil, target); !errors.As(err, &none) {
+		t.Errorf("without incarnations: %v", err)
 	}
 }
 

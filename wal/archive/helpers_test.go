@@ -3,7 +3,9 @@ package archive_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,6 +17,7 @@ import (
 	"github.com/walden-pg/walden/storage/repository"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/archive"
+	"github.com/walden-pg/walden/wal/control"
 	"github.com/walden-pg/walden/wal/waltest"
 )
 
@@ -215,6 +218,24 @@ func backupHistory(seg wal.Segment, offset uint32) []byte {
 	start := seg.Start() + wal.LSN(offset)
 	return fmt.Appendf(nil, "START WAL LOCATION: %s (file %s)\nSTOP WAL LOCATION: %s (file %s)\nBACKUP METHOD: streamed\nLABEL: nightly\n",
 		start, seg.Name(), start+0x100, seg.Name())
+}
+
+// writeControl gives the data directory a control file of PostgreSQL 17.
+func (d pgWAL) writeControl(t testing.TB, systemID uint64, size wal.SegmentSize) {
+	t.Helper()
+	b := make([]byte, control.FileSize)
+	binary.LittleEndian.PutUint64(b, systemID)
+	binary.LittleEndian.PutUint32(b[8:], 1700)
+	binary.LittleEndian.PutUint32(b[12:], 202406281)
+	binary.LittleEndian.PutUint32(b[228:], uint32(size))
+	binary.LittleEndian.PutUint32(b[288:], crc32.Checksum(b[:288], crc32.MakeTable(crc32.Castagnoli)))
+	dir := filepath.Join(string(d), "global")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "pg_control"), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 var background = context.Background()

@@ -61,7 +61,7 @@ func (a *Archive) Timelines(ctx context.Context) ([]wal.TimelineID, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := append(dirs, histories...)
+	all := slices.Concat(dirs, histories)
 	slices.Sort(all)
 	return slices.Compact(all), nil
 }

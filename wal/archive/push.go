@@ -212,8 +212,10 @@ func (a *Archive) checkTimeline(ctx context.Context, f wal.File, x *index.Index)
 		return refuse("timeline %s began at %s, after its end", seg.Timeline, parent.End)
 	case seg.Start() < parent.End && x.PageTimelineFirst == seg.Timeline:
 		return refuse("timeline %s began at %s, and its first page is of timeline %s already", seg.Timeline, parent.End, x.PageTimelineFirst)
-	case seg.Start() >= parent.End && x.PageTimelineFirst != seg.Timeline:
-		return refuse("timeline %s began at %s, and its first page is still of timeline %s", seg.Timeline, parent.End, x.PageTimelineFirst)
+	case seg.Start() >= parent.End && x.PageTimelineLast != seg.Timeline:
+		// Where a record was cut off at the fork, pages of the old timeline can
+		// lie behind it; later ones are of the new timeline even then.
+		return refuse("timeline %s began at %s, and none of its pages is of that timeline", seg.Timeline, parent.End)
 	}
 	return nil
 }

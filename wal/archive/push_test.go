@@ -165,37 +165,41 @@ func TestPushChecksTheTimelinesBeginning(t *testing.T) {
 	child := b.Fork(2, "no recovery target specified")
 	child.EndOfRecovery(1, noon)
 	fill(child, 2)
+	fill(b, 2)
 	forked, later := child.Complete()[0], child.Complete()[1]
 	history := child.History()
-	shifted := func(by int64) wal.History {
-		h := history
-		h.Entries = []wal.HistoryEntry{{Timeline: 1, End: history.Entries[0].End + wal.LSN(by), Reason: "x"}}
-		return h
-	}
+	moved := history
+	moved.Entries = []wal.HistoryEntry{{Timeline: 1, End: history.Entries[0].End + wal.LSN(size), Reason: "x"}}
+	parents := b.Bytes(wal.Segment{Timeline: 1, Number: later.Number, Size: size})
 	for name, c := range map[string]struct {
-		history wal.History
-		refused map[wal.Segment]string
+		history *wal.History
+		seg     wal.Segment
+		content []byte
+		refused string
 	}{
-		"right":   {history, nil},
-		"unknown": {wal.History{}, nil},
-		"later":   {shifted(int64(size)), map[wal.Segment]string{forked: "after its end", later: "first page is of timeline 2 already"}},
-		"earlier": {shifted(-int64(size)), map[wal.Segment]string{forked: "still of timeline 1"}},
+		"fork":                  {&history, forked, child.Bytes(forked), ""},
+		"after the fork":        {&history, later, child.Bytes(later), ""},
+		"parent's WAL":          {&history, later, parents, "none of its pages"},
+		"before the timeline":   {&moved, forked, child.Bytes(forked), "after its end"},
+		"fork at another place": {&moved, later, child.Bytes(later), "first page is of timeline 2 already"},
+		"unknown history":       {nil, later, child.Bytes(later), ""},
+		"its own name":          {&history, wal.Segment{Timeline: 1, Number: forked.Number, Size: size}, child.Bytes(forked), "of timeline 2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newArchive(t, mem.New())
-			if c.history.Timeline != 0 {
+			if c.history != nil {
 				mustPush(t, a, "00000002.history", c.history.Encode())
 			}
-			for _, seg := range child.Complete() {
-				res, err := push(t, a, seg.Name(), child.Bytes(seg))
-				want := c.refused[seg]
-				if want == "" && (err != nil || res != archive.Stored) {
-					t.Errorf("%s: %v, %v", seg.Name(), res, err)
+			res, err := push(t, a, c.seg.Name(), c.content)
+			if c.refused == "" {
+				if err != nil || res != archive.Stored {
+					t.Errorf("%v, %v", res, err)
 				}
-				var refused *archive.RefusedError
-				if want != "" && (!errors.As(err, &refused) || !strings.Contains(refused.Reason, want)) {
-					t.Errorf("%s: %v, %v; want %q", seg.Name(), res, err, want)
-				}
+				return
+			}
+			var refused *archive.RefusedError
+			if !errors.As(err, &refused) || !strings.Contains(refused.Reason, c.refused) {
+				t.Errorf("%v, %v; want %q", res, err, c.refused)
 			}
 		})
 	}
@@ -230,12 +234,12 @@ func TestTwoPushesAtTheSameTime(t *testing.T) {
 			}
 			return stored, identical, conflicts
 		}
-		x, y := one.Bytes(seg), two.Bytes(seg)
+		x := one.Bytes(seg)
 		if st, id, co := race(x, x, x, x); st != 1 || id != 3 || co != 0 {
 			t.Errorf("same content: %d stored, %d identical, %d conflicts", st, id, co)
 		}
 		seg = one.Complete()[1]
-		x, y = one.Bytes(seg), two.Bytes(seg)
+		x, y := one.Bytes(seg), two.Bytes(seg)
 		if st, id, co := race(x, y, x, y); st != 1 || id != 1 || co != 2 {
 			t.Errorf("different content: %d stored, %d identical, %d conflicts", st, id, co)
 		}
@@ -302,6 +306,18 @@ func TestPushFileFindsTheIncarnation(t *testing.T) {
 	var refused *archive.RefusedError
 	if res, err := archive.PushFile(t.Context(), repo, list(), history); !errors.As(err, &refused) || refused.Name != "00000002.history" {
 		t.Errorf("history without a control file: %v, %v", res, err)
+	}
+	d.writeControl(t, old.SystemID, size)
+	if res, err := archive.PushFile(t.Context(), repo, list(), history); err != nil || res != archive.Identical {
+		t.Errorf("history of the first incarnation: %v, %v", res, err)
+	}
+	d.writeControl(t, current.SystemID, size)
+	if res, err := archive.PushFile(t.Context(), repo, list(), history); err != nil || res != archive.Stored {
+		t.Errorf("history of the second incarnation: %v, %v", res, err)
+	}
+	d.writeControl(t, 3333, size)
+	if res, err := archive.PushFile(t.Context(), repo, list(), history); !errors.As(err, &refused) || !strings.Contains(err.Error(), "3333") {
+		t.Errorf("history of a foreign cluster: %v, %v", res, err)
 	}
 	for _, inc := range []archive.Incarnation{old, current} {
 		b := waltest.NewBuilder(major, inc.SystemID, 1, size)

@@ -40,7 +40,7 @@ func (a *Archive) putSpooled(ctx context.Context, seg wal.Segment, r io.Reader) 
 		return 0, fmt.Errorf("archive %s: %w", seg.Name(), err)
 	}
 	defer func() {
-		f.Close()
+		_ = f.Close() // its content is not needed any more
 		if e := os.Remove(f.Name()); e != nil && err == nil {
 			err = fmt.Errorf("archive %s: %w", seg.Name(), e)
 		}

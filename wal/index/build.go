@@ -91,6 +91,7 @@ func usable(err error, walk *record.Reader) bool {
 // builder gathers an index record by record.
 type builder struct {
 	ix      *Index
+	sum     endings
 	decoded record.Decoded
 	xact    record.Transaction
 }
@@ -110,7 +111,7 @@ func (b *builder) add(rec *record.Record) error {
 	}
 	switch found {
 	case aTransaction:
-		return ix.addTransaction(t)
+		return ix.addTransaction(t, &b.sum)
 	case aLandmark:
 		ix.Landmarks = append(ix.Landmarks, l)
 	}
@@ -132,6 +133,7 @@ func (b *builder) finish(walk *record.Reader, complete bool) {
 	ix := b.ix
 	ix.Magic, ix.SystemID = walk.Magic(), walk.SystemID()
 	ix.PageTimelineFirst, ix.PageTimelineLast = walk.PageTimelines()
+	ix.setEndings(b.sum)
 	ix.Head, ix.Tail = walk.Head(), walk.Tail()
 	ix.EndOfRecords = walk.End()
 	if complete {

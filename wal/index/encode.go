@@ -140,13 +140,12 @@ func (ix *Index) summaryFlags() (flags uint64) {
 }
 
 func (e *encoder) endings(s endings) {
-	first := wal.ToPGMicros(s.firstTime)
 	e.uint(s.commits)
 	e.uint(s.aborts)
-	e.int(first)
-	e.int(wal.ToPGMicros(s.lastTime) - first)
-	e.int(wal.ToPGMicros(s.minTime) - first)
-	e.int(wal.ToPGMicros(s.maxTime) - first)
+	e.int(s.firstTime)
+	e.int(s.lastTime - s.firstTime)
+	e.int(s.minTime - s.firstTime)
+	e.int(s.maxTime - s.firstTime)
 	e.uint(uint64(s.minXID))
 	e.uint(uint64(s.maxXID - s.minXID))
 }
@@ -156,11 +155,10 @@ func (d *decoder) endings() endings {
 	if s.commits > 1<<40 || s.aborts > 1<<40 || s.commits+s.aborts == 0 {
 		d.fail(errRange)
 	}
-	first := d.int()
-	s.firstTime = wal.FromPGMicros(first)
-	s.lastTime = wal.FromPGMicros(first + d.int())
-	s.minTime = wal.FromPGMicros(first + d.int())
-	s.maxTime = wal.FromPGMicros(first + d.int())
+	s.firstTime = d.int()
+	s.lastTime = s.firstTime + d.int()
+	s.minTime = s.firstTime + d.int()
+	s.maxTime = s.firstTime + d.int()
 	s.minXID = uint32(d.max(1<<32 - 1))
 	s.maxXID = s.minXID + uint32(d.max(1<<32-1-uint64(s.minXID)))
 	return s
@@ -255,7 +253,7 @@ func (ix *Index) decodeTransactions(b []byte) error {
 		if d.err != nil {
 			break
 		}
-		sum.add(t)
+		sum.add(t.Kind, t.XID, list.last.time)
 	}
 	if err := d.end(); err != nil {
 		return err

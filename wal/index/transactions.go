@@ -58,16 +58,18 @@ func (ix *Index) NumTransactions() uint64 { return ix.transactions.count }
 // Times are kept to the microsecond.
 func (ix *Index) SetTransactions(list []Transaction) error {
 	ix.transactions = transactionList{}
-	ix.setEndings(endings{})
+	var sum endings
 	for _, t := range list {
-		if err := ix.addTransaction(t); err != nil {
+		if err := ix.addTransaction(t, &sum); err != nil {
 			return err
 		}
 	}
+	ix.setEndings(sum)
 	return nil
 }
 
-func (ix *Index) addTransaction(t Transaction) error {
+// addTransaction appends to the list, and counts in sum.
+func (ix *Index) addTransaction(t Transaction, sum *endings) error {
 	l := &ix.transactions
 	if l.count == 0 {
 		l.last = cursor{end: ix.Segment.Start()}
@@ -82,10 +84,7 @@ func (ix *Index) addTransaction(t Transaction) error {
 	e.transaction(t, &l.last)
 	l.encoded = e.b
 	l.count++
-	t.Time = wal.FromPGMicros(l.last.time) // as Transactions gives it
-	s := ix.endings()
-	s.add(t)
-	ix.setEndings(s)
+	sum.add(t.Kind, t.XID, l.last.time)
 	return nil
 }
 
@@ -143,44 +142,46 @@ func (d *decoder) transaction(seg wal.Segment, c *cursor) Transaction {
 	return t
 }
 
-// endings is what the summary says of commits and aborts.
+// endings is what the summary says of commits and aborts. Times are
+// microseconds since 2000, and mean nothing if there are none.
 type endings struct {
-	firstTime, lastTime, minTime, maxTime time.Time
+	firstTime, lastTime, minTime, maxTime int64
 	minXID, maxXID                        uint32
 	commits, aborts                       uint64
 }
 
 func (ix *Index) endings() endings {
-	return endings{
-		firstTime: ix.FirstTime, lastTime: ix.LastTime, minTime: ix.MinTime, maxTime: ix.MaxTime,
-		minXID: ix.MinXID, maxXID: ix.MaxXID, commits: ix.Commits, aborts: ix.Aborts,
+	s := endings{minXID: ix.MinXID, maxXID: ix.MaxXID, commits: ix.Commits, aborts: ix.Aborts}
+	if s.commits+s.aborts > 0 {
+		s.firstTime, s.lastTime = wal.ToPGMicros(ix.FirstTime), wal.ToPGMicros(ix.LastTime)
+		s.minTime, s.maxTime = wal.ToPGMicros(ix.MinTime), wal.ToPGMicros(ix.MaxTime)
 	}
+	return s
 }
 
 func (ix *Index) setEndings(s endings) {
-	ix.FirstTime, ix.LastTime, ix.MinTime, ix.MaxTime = s.firstTime, s.lastTime, s.minTime, s.maxTime
 	ix.MinXID, ix.MaxXID, ix.Commits, ix.Aborts = s.minXID, s.maxXID, s.commits, s.aborts
+	ix.FirstTime, ix.LastTime, ix.MinTime, ix.MaxTime = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	if s.commits+s.aborts > 0 {
+		ix.FirstTime, ix.LastTime = wal.FromPGMicros(s.firstTime), wal.FromPGMicros(s.lastTime)
+		ix.MinTime, ix.MaxTime = wal.FromPGMicros(s.minTime), wal.FromPGMicros(s.maxTime)
+	}
 }
 
-func (s *endings) add(t Transaction) {
-	if !t.Kind.Ends() {
+func (s *endings) add(kind TransactionKind, xid uint32, at int64) {
+	if !kind.Ends() {
 		return
 	}
 	if s.commits+s.aborts == 0 {
-		s.firstTime, s.minTime, s.maxTime = t.Time, t.Time, t.Time
+		s.firstTime, s.minTime, s.maxTime = at, at, at
 	}
-	s.lastTime = t.Time
-	if t.Time.Before(s.minTime) {
-		s.minTime = t.Time
+	s.lastTime = at
+	s.minTime, s.maxTime = min(s.minTime, at), max(s.maxTime, at)
+	if xid != 0 && (s.minXID == 0 || xid < s.minXID) {
+		s.minXID = xid
 	}
-	if t.Time.After(s.maxTime) {
-		s.maxTime = t.Time
-	}
-	if t.XID != 0 && (s.minXID == 0 || t.XID < s.minXID) {
-		s.minXID = t.XID
-	}
-	s.maxXID = max(s.maxXID, t.XID)
-	if t.Kind == Commit || t.Kind == CommitPrepared {
+	s.maxXID = max(s.maxXID, xid)
+	if kind == Commit || kind == CommitPrepared {
 		s.commits++
 	} else {
 		s.aborts++

@@ -122,6 +122,7 @@ type Reader struct {
 	linked    bool
 	lost      wal.LSN // start of a record given up: the next must say so
 	mustSay   bool    // the next record must be XLOG_OVERWRITE_CONTRECORD
+	switched  bool    // the current record is an XLOG_SWITCH
 	started   bool
 	done      bool
 	err       error
@@ -165,7 +166,7 @@ func (r *Reader) Next() bool {
 			return false
 		}
 	}
-	if r.rec.LSN != 0 && r.rec.IsSwitch() && !r.skipSwitched() {
+	if r.switched && !r.skipSwitched() {
 		return false
 	}
 	for !r.done {
@@ -257,8 +258,11 @@ func (r *Reader) deliver(start, end wal.LSN, h Header, data []byte, truncated bo
 	}
 	if h.IsSwitch() {
 		end = r.segmentEnd(end)
+		r.switched = true
 	}
-	r.rec = Record{LSN: start, End: end, Header: h, Major: r.page.major, Data: data, Truncated: truncated}
+	rec := &r.rec // field by field: this is the hot path
+	rec.LSN, rec.End, rec.Header = start, end, h
+	rec.Major, rec.Data, rec.Truncated = r.page.major, data, truncated
 	r.prev, r.linked = start, true
 	r.pos, r.end = end, end
 	return true

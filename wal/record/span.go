@@ -122,7 +122,7 @@ func (r *Reader) skipSwitched() bool {
 			from += longPageHeader - shortPageHeader
 		}
 	}
-	r.rec = Record{}
+	r.switched = false
 	place, err := r.firstNonZero(from, r.pos)
 	if err == nil && place < r.pos {
 		err = r.afterSwitch(place)

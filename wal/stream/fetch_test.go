@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -359,5 +360,37 @@ func TestFetchRefusesNonsense(t *testing.T) {
 		if stream.FetchSegments(context.Background(), o) == nil {
 			t.Errorf("%+v was accepted", o)
 		}
+	}
+}
+
+// TestLargeSegments go through a temporary file, of which nothing is left.
+func TestLargeSegments(t *testing.T) {
+	const size = wal.SegmentSize(32 << 20)
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	server := fakepg.New(t, func(c *fakepg.Conn, _ string) bool {
+		s := newSender(t, c)
+		go s.receive()
+		for at := wal.LSN(size); at < 2*wal.LSN(size); at += 128 << 10 {
+			c.Data(walData(at, content(at, 128<<10)))
+			_ = c.Flush()
+		}
+		s.finish()
+		return true
+	})
+	whole := false
+	err := stream.FetchSegments(context.Background(), stream.FetchOptions{
+		Conn: connect(t, server), Timeline: 1, From: wal.LSN(size), To: wal.LSN(size) + 1, SegmentSize: size,
+		Put: func(_ context.Context, seg wal.Segment, r io.ReaderAt) error {
+			b, err := io.ReadAll(io.NewSectionReader(r, 0, size.Bytes()))
+			whole = err == nil && bytes.Equal(b, content(seg.Start(), int(size)))
+			return err
+		},
+	})
+	if err != nil || !whole {
+		t.Errorf("whole: %v, error %v", whole, err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }

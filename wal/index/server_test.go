@@ -1,0 +1,435 @@
+//go:build unix
+
+package index_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/walden-pg/walden/internal/pgtest"
+	"github.com/walden-pg/walden/wal"
+	"github.com/walden-pg/walden/wal/index"
+	"github.com/walden-pg/walden/wal/record"
+)
+
+// dumped is one line of pg_waldump.
+type dumped struct {
+	RMGR   string
+	Length uint32
+	XID    uint32
+	LSN    wal.LSN
+	Prev   wal.LSN
+	What   string // the first word of the description
+	Desc   string
+}
+
+var dumpLine = regexp.MustCompile(`^rmgr: (\S+) +len \(rec/tot\): +\d+/ *(\d+), tx: +(\d+), lsn: ([0-9A-F/]+), prev ([0-9A-F/]+), desc: (\S*) ?(.*)$`)
+
+// waldump is what the server's own pg_waldump reads in [from, to).
+func waldump(t *testing.T, c *pgtest.Cluster, tli wal.TimelineID, from, to wal.LSN) []dumped {
+	t.Helper()
+	out := c.Run("env", "TZ=UTC", "PGTZ=UTC", c.Bin("pg_waldump"), "-p", filepath.Join(c.DataDir(), "pg_wal"),
+		"-t", tli.String(), "-s", from.String(), "-e", to.String())
+	var list []dumped
+	for line := range strings.Lines(out) {
+		m := dumpLine.FindStringSubmatch(strings.TrimRight(line, "\n"))
+		if m == nil {
+			continue // a description of several lines
+		}
+		length, _ := strconv.ParseUint(m[2], 10, 32)
+		xid, _ := strconv.ParseUint(m[3], 10, 32)
+		lsn, err1 := wal.ParseLSN(m[4])
+		prev, err2 := wal.ParseLSN(m[5])
+		if err1 != nil || err2 != nil {
+			t.Fatalf("%s: %v, %v", line, err1, err2)
+		}
+		list = append(list, dumped{m[1], uint32(length), uint32(xid), lsn, prev, m[6], m[7]})
+	}
+	return list
+}
+
+// segments are the complete segments of a timeline in pg_wal: those before the one in use.
+func segments(t *testing.T, c *pgtest.Cluster, tli wal.TimelineID, size wal.SegmentSize, end wal.LSN) []wal.Segment {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(c.DataDir(), "pg_wal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []wal.Segment
+	for _, e := range entries {
+		seg, err := wal.ParseSegment(e.Name(), size)
+		if err == nil && seg.Timeline == tli && seg.End() <= end {
+			list = append(list, seg)
+		}
+	}
+	slices.SortFunc(list, func(a, b wal.Segment) int { return int(a.Number) - int(b.Number) })
+	if len(list) == 0 {
+		t.Fatalf("no complete segment before %v", end)
+	}
+	return list
+}
+
+func content(t *testing.T, c *pgtest.Cluster, seg wal.Segment) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(c.DataDir(), "pg_wal", seg.Name()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// compareRecords walks all segments in one go, and compares every record with pg_waldump's.
+func compareRecords(t *testing.T, c *pgtest.Cluster, list []wal.Segment, want []dumped) {
+	t.Helper()
+	var all []byte
+	for _, seg := range list {
+		all = append(all, content(t, c, seg)...)
+	}
+	first := list[0]
+	r := record.NewReader(bytes.NewReader(all), record.Options{
+		Start: first.Start(), SegmentSize: first.Size, Timeline: first.Timeline, SystemID: c.SystemID(), Length: int64(len(all)),
+	})
+	i := 0
+	var d record.Decoded
+	for ; r.Next(); i++ {
+		rec := r.Record()
+		if i >= len(want) {
+			t.Fatalf("a record at %v that pg_waldump does not have", rec.LSN)
+		}
+		w := want[i]
+		got := dumped{rec.RMGR.String(), rec.TotalLength, rec.XID, rec.LSN, rec.Prev, w.What, w.Desc}
+		if got != w {
+			t.Fatalf("record %d: %+v, pg_waldump says %+v", i, got, w)
+		}
+		if err := rec.Decode(&d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r.Err() != nil {
+		t.Fatal(r.Err())
+	}
+	// The last one may go on beyond what was read.
+	if i != len(want) && (i != len(want)-1 || r.Tail().LSN != want[i].LSN) {
+		t.Fatalf("%d records, pg_waldump has %d", i, len(want))
+	}
+}
+
+// gathered is what the indexes of consecutive segments know together.
+type gathered struct {
+	records      uint64
+	transactions []index.Transaction
+	landmarks    []index.Landmark
+	crossing     int
+	overwritten  int
+}
+
+// gather builds, encodes, decodes and joins the indexes of all segments.
+func gather(t *testing.T, c *pgtest.Cluster, list []wal.Segment) gathered {
+	t.Helper()
+	var g gathered
+	var j index.Joiner
+	for _, seg := range list {
+		ix, err := index.Build(bytes.NewReader(content(t, c, seg)), seg, index.Options{SystemID: c.SystemID(), Complete: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		joined, err := j.Add(roundTrip(t, ix))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if joined != nil {
+			g.join(joined)
+		}
+		g.records += ix.Records
+		g.transactions = append(g.transactions, slices.Collect(ix.Transactions())...)
+		g.landmarks = append(g.landmarks, ix.Landmarks...)
+	}
+	return g
+}
+
+func (g *gathered) join(j *index.Joined) {
+	switch {
+	case j.Overwritten:
+		g.overwritten++
+		g.records-- // it was counted where it starts
+		return
+	case j.LSN != 0 && !j.Continues:
+		g.crossing++
+	}
+	if j.Transaction != nil {
+		g.transactions = append(g.transactions, *j.Transaction)
+	}
+	if j.Landmark != nil {
+		g.landmarks = append(g.landmarks, *j.Landmark)
+	}
+}
+
+var (
+	dumpTime = regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ UTC`)
+	dumpXID  = regexp.MustCompile(`^(\d+): `)
+)
+
+// compareTransactions compares the indexes' transactions with pg_waldump's
+// commits, aborts and prepares: place, kind, xid and time.
+func compareTransactions(t *testing.T, g gathered, want []dumped) {
+	t.Helper()
+	type brief struct {
+		LSN  wal.LSN
+		XID  uint32
+		Kind string
+		Time string
+	}
+	var got, expected []brief
+	for _, x := range g.transactions {
+		got = append(got, brief{x.LSN, x.XID, x.Kind.String(), x.Time.Format("2006-01-02 15:04:05.000000 MST")})
+	}
+	for _, d := range want {
+		if d.RMGR != "Transaction" || d.What == "ASSIGNMENT" || d.What == "INVALIDATION" {
+			continue
+		}
+		b := brief{d.LSN, d.XID, d.What, dumpTime.FindString(d.Desc)}
+		if m := dumpXID.FindStringSubmatch(d.Desc); m != nil { // the prepared transaction's
+			v, _ := strconv.ParseUint(m[1], 10, 32)
+			b.XID = uint32(v)
+		}
+		if d.What == "PREPARE" {
+			b.Time = got[min(len(expected), len(got)-1)].Time // not printed in full by all versions
+		}
+		expected = append(expected, b)
+	}
+	if d := cmp.Diff(expected, got); d != "" {
+		t.Error(d)
+	}
+	if len(got) < 10 {
+		t.Errorf("only %d transactions: the workload is too small to prove anything", len(got))
+	}
+}
+
+// compareLandmarks compares the indexes' landmarks with pg_waldump's records.
+func compareLandmarks(t *testing.T, g gathered, want []dumped) {
+	t.Helper()
+	known := map[string]bool{}
+	for k := index.RestorePoint; k <= index.CheckpointRedo; k++ {
+		known[k.String()] = true
+	}
+	var got, expected []string
+	for _, l := range g.landmarks {
+		got = append(got, fmt.Sprint(l.LSN, " ", l.Kind))
+	}
+	for _, d := range want {
+		if d.RMGR == "XLOG" && known[d.What] {
+			expected = append(expected, fmt.Sprint(d.LSN, " ", d.What))
+		}
+	}
+	if d := cmp.Diff(expected, got); d != "" {
+		t.Error(d)
+	}
+}
+
+// workload makes WAL of every shape an index must know.
+func workload(c *pgtest.Cluster, compressions []string) {
+	var b strings.Builder
+	b.WriteString("CREATE TABLE t (id int PRIMARY KEY, x text); INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 5000) i;\n")
+	for i, method := range compressions {
+		fmt.Fprintf(&b, "SET wal_compression = %s; CHECKPOINT; UPDATE t SET x = md5(x) WHERE id %% 3 = %d;\n", method, i%3)
+	}
+	b.WriteString("BEGIN; SAVEPOINT a; INSERT INTO t VALUES (10001); SAVEPOINT b; INSERT INTO t VALUES (10002); ROLLBACK TO b; COMMIT;\n")
+	b.WriteString("BEGIN; INSERT INTO t VALUES (10003); SAVEPOINT c; INSERT INTO t VALUES (10004); ROLLBACK;\n")
+	b.WriteString("BEGIN; INSERT INTO t VALUES (10005); PREPARE TRANSACTION 'order 66'; COMMIT PREPARED 'order 66';\n")
+	b.WriteString("BEGIN; INSERT INTO t VALUES (10006); SAVEPOINT d; INSERT INTO t VALUES (10007); PREPARE TRANSACTION 'order 67'; ROLLBACK PREPARED 'order 67';\n")
+	b.WriteString("SELECT pg_create_restore_point('before the upgrade'); SELECT pg_switch_wal();\n")
+	b.WriteString("SELECT pg_logical_emit_message(false, 'walden', repeat('x', 3000000)); SELECT pg_logical_emit_message(true, 'walden', repeat('x', 300000));\n")
+	b.WriteString("CREATE TABLE u AS SELECT * FROM t; TRUNCATE t; DROP TABLE u; VACUUM; CREATE DATABASE d; DROP DATABASE d;\n")
+	b.WriteString("DO $$ BEGIN FOR i IN 1..300 LOOP INSERT INTO t VALUES (i, repeat(md5(i::text), 60)); COMMIT; END LOOP; END $$;\n")
+	b.WriteString("DO $$ BEGIN FOR i IN 1..200 LOOP BEGIN INSERT INTO t VALUES (20000 + i); EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$;\n")
+	b.WriteString("CHECKPOINT; SELECT pg_create_restore_point('last'); SELECT pg_switch_wal(); INSERT INTO t VALUES (30000); SELECT pg_switch_wal();\n")
+	c.Psql(b.String())
+}
+
+// TestAgainstWaldump holds Reader and Index to pg_waldump of the same major,
+// record by record, on WAL that real servers wrote.
+func TestAgainstWaldump(t *testing.T) {
+	for _, major := range pgtest.Majors() {
+		for _, mb := range []int{1, 16} {
+			t.Run(fmt.Sprintf("%d/%dMB", major, mb), func(t *testing.T) {
+				t.Parallel()
+				c := pgtest.New(t, pgtest.Options{Major: major, SegmentSizeMB: mb, Settings: map[string]string{
+					"wal_level": "logical", "max_prepared_transactions": "10", "wal_keep_size": "4GB", "max_wal_size": "4GB",
+				}})
+				workload(c, compressions(c))
+				list := segments(t, c, 1, wal.SegmentSize(mb)<<20, position(t, c))
+				compare(t, c, list)
+			})
+		}
+	}
+}
+
+// compressions are the values of wal_compression this server was built with.
+func compressions(c *pgtest.Cluster) []string {
+	values := c.QueryValue("SELECT array_to_string(enumvals, ',') FROM pg_settings WHERE name = 'wal_compression'")
+	list := []string{"off"}
+	for _, m := range []string{"pglz", "lz4", "zstd"} {
+		if slices.Contains(strings.Split(values, ","), m) {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+func position(t *testing.T, c *pgtest.Cluster) wal.LSN {
+	t.Helper()
+	l, err := wal.ParseLSN(c.LSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// compare holds everything this package and wal/record say of the segments to pg_waldump.
+func compare(t *testing.T, c *pgtest.Cluster, list []wal.Segment) gathered {
+	t.Helper()
+	first, last := list[0], list[len(list)-1]
+	want := waldump(t, c, first.Timeline, first.Start(), last.End())
+	compareRecords(t, c, list, want)
+	g := gather(t, c, list)
+	if g.records != uint64(len(want)) {
+		t.Errorf("the indexes count %d records, pg_waldump %d", g.records, len(want))
+	}
+	compareTransactions(t, g, want)
+	compareLandmarks(t, g, want)
+	t.Logf("%d segments, %d records, %d transactions, %d landmarks, %d records across segments",
+		len(list), len(want), len(g.transactions), len(g.landmarks), g.crossing)
+	return g
+}
+
+// TestPromotion reads the WAL of a promoted standby: its first segment begins
+// with the old timeline's pages.
+func TestPromotion(t *testing.T) {
+	for _, major := range pgtest.Majors() {
+		t.Run(strconv.Itoa(major), func(t *testing.T) {
+			t.Parallel()
+			c := pgtest.New(t, pgtest.Options{Major: major, SegmentSizeMB: 1, Settings: map[string]string{
+				"max_prepared_transactions": "10", "wal_keep_size": "1GB", "wal_level": "replica",
+			}})
+			c.Psql("CREATE TABLE t (id int); SELECT pg_switch_wal(); INSERT INTO t SELECT generate_series(1, 1000);")
+			s := c.Standby("standby")
+			c.Psql("INSERT INTO t SELECT generate_series(1, 100);") // so that the timelines part inside a segment
+			s.WaitReplayed(c)
+			c.Stop(pgtest.Immediate)
+			s.Promote()
+			s.WaitFor("the end of recovery", func() bool { return s.QueryValue("SELECT pg_is_in_recovery()") == "f" })
+			s.Psql("CHECKPOINT; DO $$ BEGIN FOR i IN 1..30 LOOP INSERT INTO t VALUES (i); COMMIT; END LOOP; END $$; SELECT pg_switch_wal(); INSERT INTO t VALUES (1); SELECT pg_switch_wal();")
+			list := segments(t, s, 2, 1<<20, position(t, s))
+			g := compare(t, s, list)
+			b, err := os.ReadFile(filepath.Join(s.DataDir(), "pg_wal", "00000002.history"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			h, err := wal.ParseHistory(2, b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			parent, _ := h.Parent()
+			i := slices.IndexFunc(g.landmarks, func(l index.Landmark) bool { return l.Timeline == 2 && l.PrevTimeline == 1 })
+			if i < 0 || parent.Timeline != 1 || g.landmarks[i].LSN < parent.End || g.landmarks[i].LSN > parent.End+64 {
+				t.Errorf("timeline 2 begins at %v; landmarks %+v", parent.End, g.landmarks)
+			}
+			// The old timeline's last segment, as its server left it: WAL ends in its midst.
+			tail := wal.Segment{Timeline: 1, Number: list[0].Number, Size: 1 << 20}
+			old, err := os.ReadFile(filepath.Join(s.DataDir(), "pg_wal", tail.Name()))
+			if os.IsNotExist(err) {
+				old, err = os.ReadFile(filepath.Join(s.DataDir(), "pg_wal", tail.Name()+".partial"))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := index.Build(bytes.NewReader(old), tail, index.Options{Complete: true}); err == nil {
+				t.Error("an unfinished segment passes for a complete one")
+			}
+			partial, err := index.Build(bytes.NewReader(old), tail, index.Options{})
+			if err != nil || partial.EndOfRecords < parent.End {
+				t.Fatalf("%+v, %v", partial, err)
+			}
+			fresh, err := index.Build(bytes.NewReader(content(t, s, list[0])), list[0], index.Options{Complete: true})
+			if err != nil || fresh.PageTimelineFirst != 1 || fresh.Segment.Timeline != 2 {
+				t.Fatalf("%+v, %v", fresh, err)
+			}
+			if _, err := index.JoinAt(partial, fresh, parent.End); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestLostContinuation loses the second half of a record in a crash, as
+// PostgreSQL's own test of overwritten records does, and reads what the server
+// makes of it.
+func TestLostContinuation(t *testing.T) {
+	for _, major := range pgtest.Majors() {
+		t.Run(strconv.Itoa(major), func(t *testing.T) {
+			t.Parallel()
+			c := pgtest.New(t, pgtest.Options{Major: major, SegmentSizeMB: 1, Settings: map[string]string{"wal_keep_size": "1GB", "autovacuum": "off"}})
+			c.Psql("CREATE TABLE t (id int); DO $$ BEGIN FOR i IN 1..20 LOOP INSERT INTO t VALUES (i); COMMIT; END LOOP; END $$; SELECT pg_switch_wal(); INSERT INTO t VALUES (1); CHECKPOINT;")
+			before := position(t, c)
+			c.Psql("SELECT pg_logical_emit_message(false, 'walden', repeat('x', 2000000)); INSERT INTO t VALUES (2);")
+			first := wal.SegmentAt(1, before, 1<<20)
+			c.Kill()
+			entries, err := os.ReadDir(filepath.Join(c.DataDir(), "pg_wal"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range entries {
+				if seg, err := wal.ParseSegment(e.Name(), 1<<20); err == nil && seg.Number > first.Number {
+					if err := os.Remove(filepath.Join(c.DataDir(), "pg_wal", e.Name())); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			c.Start()
+			c.Psql("INSERT INTO t VALUES (3); SELECT pg_switch_wal(); INSERT INTO t VALUES (4); SELECT pg_switch_wal();")
+			list := segments(t, c, 1, 1<<20, position(t, c))
+			g := compare(t, c, list)
+			if g.overwritten != 1 {
+				t.Errorf("%d records overwritten", g.overwritten)
+			}
+		})
+	}
+}
+
+// TestLiveSegment reads the segment a running server writes to: it is no
+// complete one, and the index of what there is ends where the server stands.
+func TestLiveSegment(t *testing.T) {
+	c := pgtest.New(t, pgtest.Options{SegmentSizeMB: 1})
+	c.Psql("CREATE TABLE t (id int); SELECT pg_switch_wal(); INSERT INTO t VALUES (1); CHECKPOINT;")
+	var end wal.LSN
+	var ix *index.Index
+	c.WaitFor("a quiet moment", func() bool {
+		end = position(t, c)
+		seg := wal.SegmentAt(1, end, 1<<20)
+		b := content(t, c, seg)
+		if _, err := index.Build(bytes.NewReader(b), seg, index.Options{Complete: true}); err == nil {
+			t.Fatal("the segment being written passes for a complete one")
+		}
+		var err error
+		if ix, err = index.Build(bytes.NewReader(b), seg, index.Options{SystemID: c.SystemID()}); err != nil {
+			t.Fatal(err)
+		}
+		return end == position(t, c)
+	})
+	if ix.EndOfRecords != end {
+		t.Errorf("WAL ends at %v, the server says %v", ix.EndOfRecords, end)
+	}
+	if ix.Magic == 0 || ix.MaxTime.After(time.Now().Add(time.Minute)) {
+		t.Errorf("%+v", ix)
+	}
+}
