@@ -372,7 +372,7 @@ func TestLargeSegments(t *testing.T) {
 		s := newSender(t, c)
 		go s.receive()
 		for at := wal.LSN(size); at < 2*wal.LSN(size); at += 128 << 10 {
-			c.Data(walData(at, content(at, 128<<10)))
+			c.Data(walData(at, bytes.Repeat([]byte{byte(at >> 17)}, 128<<10)))
 			_ = c.Flush()
 		}
 		s.finish()
@@ -383,7 +383,10 @@ func TestLargeSegments(t *testing.T) {
 		Conn: connect(t, server), Timeline: 1, From: wal.LSN(size), To: wal.LSN(size) + 1, SegmentSize: size,
 		Put: func(_ context.Context, seg wal.Segment, r io.ReaderAt) error {
 			b, err := io.ReadAll(io.NewSectionReader(r, 0, size.Bytes()))
-			whole = err == nil && bytes.Equal(b, content(seg.Start(), int(size)))
+			whole = err == nil && len(b) == int(size)
+			for i := 0; whole && i < len(b); i += 64 << 10 {
+				whole = b[i] == byte((seg.Start()+wal.LSN(i))>>17)
+			}
 			return err
 		},
 	})
