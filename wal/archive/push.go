@@ -51,9 +51,10 @@ type PushOptions struct {
 //
 // A segment must be whole: of the archive's cluster and segment size, at the
 // place its name says, and valid WAL to its end or to a switch; everything
-// else is a *RefusedError. A file that is archived already is recognised
-// before any of that: with the same content Push returns Identical, with other
-// content a *ConflictError. It can be called again after any error.
+// else is a *RefusedError. A file that is archived already is recognised by the
+// digest of its bytes, without walking its records: with the same content Push
+// returns Identical, with other content a *ConflictError. It can be called
+// again after any error.
 func (a *Archive) Push(ctx context.Context, path string, o PushOptions) (PushResult, error) {
 	name := filepath.Base(path)
 	f, err := wal.ParseFile(name, a.inc.SegmentSize)
