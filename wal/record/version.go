@@ -15,7 +15,10 @@ const (
 	Magic16 uint16 = 0xD113
 	Magic17 uint16 = 0xD116
 	Magic18 uint16 = 0xD118
-	Magic19 uint16 = 0xD120
+	Magic19 uint16 = 0xD122 // since its release candidate
+
+	// magic19Beta is that of 19beta1, whose records this package reads alike.
+	magic19Beta uint16 = 0xD120
 )
 
 // Major is the major version of PostgreSQL that writes pages with this magic
@@ -32,7 +35,7 @@ func Major(magic uint16) (int, bool) {
 		return 17, true
 	case Magic18:
 		return 18, true
-	case Magic19:
+	case Magic19, magic19Beta:
 		return 19, true
 	}
 	return 0, false

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"sync"
@@ -17,7 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/walden-pg/walden/internal/fakepg"
+	"github.com/walden-pg/walden/internal/pgtest/fakepg"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/stream"
 )
@@ -135,14 +135,14 @@ func TestFetchSegments(t *testing.T) {
 		}
 		s = newSender(t, c)
 		go s.receive()
-		random := rand.New(rand.NewSource(7))
+		random := rand.New(rand.NewPCG(7, 7))
 		// Message borders fall anywhere, segment borders included, and the
 		// server has more than is wanted.
 		for at := wal.LSN(5 * segmentSize); at < 9*wal.LSN(segmentSize); {
-			n := 1 + random.Intn(128<<10)
+			n := 1 + random.IntN(128<<10)
 			c.Data(walData(at, content(at, n)))
 			at += wal.LSN(n)
-			if random.Intn(10) == 0 {
+			if random.IntN(10) == 0 {
 				c.Data(keepalive(true))
 			}
 		}
