@@ -9,7 +9,7 @@ import (
 	"hash/crc32"
 	"io"
 	"math/bits"
-	"math/rand"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -55,8 +55,9 @@ type cluster struct {
 }
 
 // newCluster invents files of many sizes and WAL around a backup.
-func newCluster(seed int64) *cluster {
-	random := rand.New(rand.NewSource(seed))
+func newCluster(seed uint64) *cluster {
+	random := rand.NewChaCha8([32]byte{byte(seed)})
+	number := rand.New(random)
 	c := &cluster{wal: waltest.NewBuilder(testVersion/10000, testSystem, 1, testSegment)}
 	at := time.Unix(1_790_000_000, 0)
 	c.wal.Commit(700, at)
@@ -70,14 +71,22 @@ func newCluster(seed int64) *cluster {
 	_, c.stop = c.wal.BackupEnd(c.start)
 	c.wal.Switch()
 	for i := range 40 {
-		b := make([]byte, []int{0, 1, 8191, 8192, 8193, 50_000, 300_000}[random.Intn(7)])
-		random.Read(b)
+		b := make([]byte, []int{0, 1, 8191, 8192, 8193, 50_000, 300_000}[number.IntN(7)])
+		_, _ = random.Read(b)
 		c.files = append(c.files, testFile{fmt.Sprintf("base/5/%d", 16384+i), b})
 	}
 	big := make([]byte, 3_000_000)
-	random.Read(big[:1_000_000])
+	_, _ = random.Read(big[:1_000_000])
 	c.files = append(c.files, testFile{"base/5/20000", big}, testFile{"base/5/b\xffd", []byte("x")},
 		testFile{"pg_tblspc/16400/PG_17_202406281/5/1", []byte("in a tablespace")}, testFile{"global/pg_control", make([]byte, 8192)})
+	return c
+}
+
+// newSmallCluster is one whose backup still takes every kind of step.
+func newSmallCluster() *cluster {
+	c := newCluster(3)
+	c.files = c.files[len(c.files)-6:]
+	c.files[2].content = c.files[2].content[:1_100_000]
 	return c
 }
 

@@ -140,7 +140,7 @@ func (f *fileReader) Read(p []byte) (int, error) {
 		}
 		n, err := f.current.Read(p)
 		f.crc = crc32.Update(f.crc, castagnoli, p[:n])
-		if err == io.EOF {
+		if err == io.EOF { //nolint:errorlint // a wrapped io.EOF is a broken read, not an end
 			err = f.current.Close()
 			f.current = nil
 		}

@@ -212,7 +212,7 @@ func (p *manifestParser) checksum() error {
 	if computed := hex.EncodeToString(p.sum.Sum(nil)); text != computed {
 		return fmt.Errorf("its checksum is %s, not %s as it says", computed, text)
 	}
-	if _, err := p.r.ReadByte(); err != io.EOF {
+	if _, err := p.r.ReadByte(); err != io.EOF { //nolint:errorlint // a wrapped io.EOF is a broken read, not an end
 		if err == nil {
 			err = errors.New("data after its end")
 		}

@@ -168,7 +168,7 @@ func resign(s string) string {
 func TestTakeFaults(t *testing.T) {
 	for _, lost := range []bool{false, true} {
 		for n, done := 0, false; !done; n++ {
-			p, c := newPlace(t), newCluster(3)
+			p, c := newPlace(t), newSmallCluster()
 			broken := faulty.New(p.store)
 			through := p.over(t, broken)
 			broken.Clear()
@@ -182,7 +182,7 @@ func TestTakeFaults(t *testing.T) {
 				}
 			}
 			checkListed(t, p, c, err, fmt.Sprintf("operation %d (lost reply: %v)", n, lost))
-			if n%8 == 0 {
+			if n%16 == 0 {
 				nextWorks(t, p)
 			}
 		}
@@ -193,7 +193,7 @@ func TestTakeFaults(t *testing.T) {
 // nothing can be cleaned up either.
 func TestTakeOutage(t *testing.T) {
 	for n := 0; ; n += 3 {
-		p, c := newPlace(t), newCluster(3)
+		p, c := newPlace(t), newSmallCluster()
 		broken := faulty.New(p.store)
 		through := p.over(t, broken)
 		broken.Clear()

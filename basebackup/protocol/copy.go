@@ -90,7 +90,7 @@ func (r *run) manifest(c *copyReader) error {
 	if err := r.sink.Manifest(c); err != nil {
 		return fmt.Errorf("backup manifest: %w", c.orLost(err))
 	}
-	if c.err != io.EOF {
+	if c.err != io.EOF { //nolint:errorlint // a wrapped io.EOF is an error of the connection, not an end
 		return errors.New("backup manifest: not read to its end")
 	}
 	return nil
@@ -126,7 +126,7 @@ func (t *typedCopy) advance() error {
 	if err == nil && len(b) > 0 {
 		return errors.New("the server sent data that belongs to no archive")
 	}
-	if err == io.EOF {
+	if err == io.EOF { //nolint:errorlint // a wrapped io.EOF is an error of the connection, not an end
 		return nil
 	}
 	return err
@@ -137,7 +137,7 @@ func (t *typedCopy) advance() error {
 func (t *typedCopy) data() ([]byte, error) {
 	for {
 		b, err := t.run.plainData()
-		if err == io.EOF {
+		if err == io.EOF { //nolint:errorlint // a wrapped io.EOF is an error of the connection, not an end
 			t.head = header{}
 			return nil, io.EOF
 		}
@@ -217,7 +217,7 @@ func (c *copyReader) Read(p []byte) (int, error) {
 
 // orLost prefers the error of the connection to what became of it on the way.
 func (c *copyReader) orLost(err error) error {
-	if c.err != nil && c.err != io.EOF {
+	if c.err != nil && c.err != io.EOF { //nolint:errorlint // a wrapped io.EOF is an error of the connection, not an end
 		return c.err
 	}
 	return err

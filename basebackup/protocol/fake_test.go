@@ -15,7 +15,7 @@ import (
 
 	"github.com/walden-pg/walden/basebackup"
 	"github.com/walden-pg/walden/basebackup/protocol"
-	"github.com/walden-pg/walden/internal/fakepg"
+	"github.com/walden-pg/walden/internal/pgtest/fakepg"
 )
 
 // entry is what a scripted server sends and what a sink receives.
