@@ -114,6 +114,9 @@ func compareRecords(t *testing.T, c *pgtest.Cluster, list []wal.Segment, want []
 		if err := rec.Decode(&d); err != nil {
 			t.Fatal(err)
 		}
+		if rec.RMGR == record.RMTransaction && rec.XactOp() != record.XactPrepare && rec.XactOp() <= record.XactAbortPrepared {
+			compareParts(t, rec, d.Main, w.Desc)
+		}
 	}
 	if r.Err() != nil {
 		t.Fatal(r.Err())
@@ -121,6 +124,35 @@ func compareRecords(t *testing.T, c *pgtest.Cluster, list []wal.Segment, want []
 	// The last one may go on beyond what was read.
 	if i != len(want) && (i != len(want)-1 || r.Tail().LSN != want[i].LSN) {
 		t.Fatalf("%d records, pg_waldump has %d", i, len(want))
+	}
+}
+
+// compareParts compares the lists of a commit or abort with their description.
+func compareParts(t *testing.T, rec *record.Record, main []byte, desc string) {
+	t.Helper()
+	var x record.Transaction
+	if err := record.DecodeTransaction(rec, main, &x); err != nil {
+		t.Fatal(err)
+	}
+	part := func(name string) []string {
+		_, after, _ := strings.Cut(desc, name+": ")
+		list, _, _ := strings.Cut(after, ";")
+		return strings.Fields(list)
+	}
+	var subxacts, relations, stats []string
+	for _, xid := range x.Subxacts {
+		subxacts = append(subxacts, fmt.Sprint(xid))
+	}
+	for _, r := range x.Relations {
+		relations = append(relations, fmt.Sprintf("base/%d/%d", r.Database, r.Number))
+	}
+	for _, s := range x.DroppedStats {
+		stats = append(stats, fmt.Sprintf("%d/%d/%d", s.Kind, s.Database, s.Object))
+	}
+	for name, got := range map[string][]string{"subxacts": subxacts, "rels": relations, "dropped stats": stats} {
+		if want := part(name); !slices.Equal(got, want) {
+			t.Fatalf("%s of the record at %v: %v, pg_waldump says %v: %s", name, rec.LSN, got, want, desc)
+		}
 	}
 }
 
@@ -224,16 +256,72 @@ func compareLandmarks(t *testing.T, g gathered, want []dumped) {
 	}
 	var got, expected []string
 	for _, l := range g.landmarks {
-		got = append(got, fmt.Sprint(l.LSN, " ", l.Kind))
+		got = append(got, fmt.Sprint(l.LSN, " ", l.Kind, " ", landmarkText(l)))
 	}
 	for _, d := range want {
 		if d.RMGR == "XLOG" && known[d.What] {
-			expected = append(expected, fmt.Sprint(d.LSN, " ", d.What))
+			expected = append(expected, fmt.Sprint(d.LSN, " ", d.What, " ", dumpText(d)))
 		}
 	}
 	if d := cmp.Diff(expected, got); d != "" {
 		t.Error(d)
 	}
+}
+
+// landmarkText says what a landmark says in the words of dumpText.
+func landmarkText(l index.Landmark) string {
+	switch l.Kind {
+	case index.RestorePoint:
+		return l.Name
+	case index.BackupEnd:
+		return l.Redo.String()
+	case index.OverwriteContrecord:
+		return fmt.Sprintf("%v %s", l.Redo, l.Time.Format("2006-01-02 15:04:05.000000 MST"))
+	case index.CheckpointOnline, index.CheckpointShutdown:
+		return fmt.Sprintf("redo %v tli %d prev tli %d xid %d:%d", l.Redo, l.Timeline, l.PrevTimeline, l.NextXID>>32, uint32(l.NextXID))
+	case index.EndOfRecovery:
+		return fmt.Sprintf("tli %d prev tli %d %s", l.Timeline, l.PrevTimeline, l.Time.Format("2006-01-02 15:04:05.000000 MST"))
+	case index.ParameterChange:
+		s := l.Settings
+		return fmt.Sprintf("max_connections=%d max_worker_processes=%d max_wal_senders=%d max_prepared_xacts=%d max_locks_per_xact=%d wal_level=%s",
+			s.MaxConnections, s.MaxWorkerProcesses, s.MaxWALSenders, s.MaxPreparedTransactions, s.MaxLocksPerTransaction, l.WALLevel)
+	}
+	return ""
+}
+
+var (
+	dumpLSN        = regexp.MustCompile(`[0-9A-F]+/[0-9A-F]+`)
+	dumpCheckpoint = regexp.MustCompile(`tli (\d+); prev tli (\d+);.* xid (\d+:\d+);`)
+	dumpEnd        = regexp.MustCompile(`tli (\d+); prev tli (\d+);`)
+	dumpSettings   = regexp.MustCompile(`^(.* wal_level=\S+) `)
+)
+
+// dumpText is what of a description an index has, in one wording for all majors.
+func dumpText(d dumped) string {
+	lsn, _ := wal.ParseLSN(dumpLSN.FindString(d.Desc))
+	switch d.What {
+	case "RESTORE_POINT":
+		return d.Desc
+	case "BACKUP_END":
+		return lsn.String()
+	case "OVERWRITE_CONTRECORD":
+		return fmt.Sprintf("%v %s", lsn, dumpTime.FindString(d.Desc))
+	case "CHECKPOINT_ONLINE", "CHECKPOINT_SHUTDOWN":
+		if m := dumpCheckpoint.FindStringSubmatch(d.Desc); m != nil {
+			return fmt.Sprintf("redo %v tli %s prev tli %s xid %s", lsn, m[1], m[2], m[3])
+		}
+	case "END_OF_RECOVERY":
+		if m := dumpEnd.FindStringSubmatch(d.Desc); m != nil {
+			return fmt.Sprintf("tli %s prev tli %s %s", m[1], m[2], dumpTime.FindString(d.Desc))
+		}
+	case "PARAMETER_CHANGE":
+		if m := dumpSettings.FindStringSubmatch(d.Desc); m != nil {
+			return m[1]
+		}
+	default:
+		return ""
+	}
+	return "not understood: " + d.Desc
 }
 
 // workload makes WAL of every shape an index must know.
@@ -267,6 +355,9 @@ func TestAgainstWaldump(t *testing.T) {
 					"wal_level": "logical", "max_prepared_transactions": "10", "wal_keep_size": "4GB", "max_wal_size": "4GB",
 				}})
 				workload(c, compressions(c))
+				c.Configure(map[string]string{"max_connections": "37", "wal_level": "replica"})
+				c.Restart()
+				c.Psql("INSERT INTO t VALUES (40000); SELECT pg_switch_wal(); INSERT INTO t VALUES (40001); SELECT pg_switch_wal();")
 				list := segments(t, c, 1, wal.SegmentSize(mb)<<20, position(t, c))
 				compare(t, c, list)
 			})
