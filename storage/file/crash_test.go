@@ -12,7 +12,7 @@ import (
 	"github.com/walden-pg/walden/storage"
 )
 
-const crashRoot, crashKey = "/data/repo", "main/wal/0001/object"
+const crashRoot, crashKey = "/data/below/repo", "main/wal/0001/object"
 
 var crashContent = bytes.Repeat([]byte("whole or absent "), 3)
 
@@ -166,8 +166,14 @@ func (c crashCase) checkError(t *testing.T, fs *strictFS, err error) {
 	if !errors.As(err, &e) {
 		t.Fatalf("%T is no *storage.Error: %v", err, err)
 	}
-	if c.look(t, fs.killed()) && !storage.Retryable(err) {
+	if !c.look(t, fs.killed()) {
+		return
+	}
+	if !storage.Retryable(err) {
 		t.Fatalf("the object is there, but the error is final: %v", err)
+	}
+	if !c.noLinks && !c.look(t, fs.powerLoss(nil)) {
+		t.Fatal("the object was visible after the failure, and is lost")
 	}
 }
 

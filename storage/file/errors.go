@@ -36,6 +36,11 @@ type unsynced struct{ error }
 
 func (u unsynced) Unwrap() error { return u.error }
 
+// isRefused reports whether the system has said no, so that nothing was done.
+func isRefused(err error) bool {
+	return errors.Is(err, errNoLink) || errors.Is(err, fs.ErrPermission) || isFull(err) || isReadOnly(err) || isOtherDevice(err)
+}
+
 func (s *Store) hint(err error) string {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),

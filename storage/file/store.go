@@ -197,10 +197,10 @@ func (s *Store) settle(key string, fi fs.FileInfo) error {
 	return s.syncUp(key)
 }
 
-// syncUp fsyncs every directory from that of key up to the root, and the
-// root's own entry as far as its parent may be read. All of them each time: a
-// directory may have been made a moment ago by a process that was killed
-// before it came to the fsync, and one that is clean costs next to nothing.
+// syncUp fsyncs every directory from that of key up to the root. All of them
+// each time: a directory may have been made a moment ago by a process that was
+// killed before it came to the fsync, and one that is clean costs next to
+// nothing. The root's own entry was made durable before anything was put into it.
 func (s *Store) syncUp(key string) error {
 	for dir := filepath.Dir(s.path(key)); ; dir = filepath.Dir(dir) {
 		err := s.fs.SyncDir(dir)
@@ -214,14 +214,18 @@ func (s *Store) syncUp(key string) error {
 			return err
 		}
 		if dir == s.root {
-			break
+			return nil
 		}
 	}
-	err := s.fs.SyncDir(filepath.Dir(s.root))
-	if errors.Is(err, fs.ErrPermission) {
-		return nil
+}
+
+// syncIfAllowed fsyncs a directory that is not ours: one may be allowed to
+// enter it and not to read it, and then not to open it either.
+func (s *Store) syncIfAllowed(dir string) error {
+	if err := s.fs.SyncDir(dir); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return err
 	}
-	return err
+	return nil
 }
 
 // absent turns the error of a file that cannot be there into ErrNotExist,

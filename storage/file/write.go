@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/walden-pg/walden/storage"
@@ -99,23 +100,27 @@ func (s *Store) makeRoot(dir string) error {
 		return nil
 	}
 	var missing []string
-	for ; ; dir = filepath.Dir(dir) {
-		if _, err := s.fs.Stat(dir); err == nil {
+	for {
+		_, err := s.fs.Stat(dir)
+		if err == nil {
 			break
-		} else if !errors.Is(err, fs.ErrNotExist) {
+		}
+		if !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
 			return err
 		}
 		missing = append(missing, dir)
-		if dir == filepath.Dir(dir) {
-			break
-		}
+		dir = filepath.Dir(dir)
 	}
-	for i := len(missing) - 1; i >= 0; i-- {
-		if err := s.fs.Mkdir(missing[i]); err != nil && !errors.Is(err, fs.ErrExist) {
+	// From the top down, each one durable before the next. The one that exists
+	// may be the last work of a process that was killed before its fsync.
+	if err := s.syncIfAllowed(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	for _, dir := range slices.Backward(missing) {
+		if err := s.fs.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		// What another process makes at this moment is fsynced by it and by us.
-		if err := s.fs.SyncDir(filepath.Dir(missing[i])); err != nil && !errors.Is(err, fs.ErrPermission) {
+		if err := s.syncIfAllowed(filepath.Dir(dir)); err != nil {
 			return err
 		}
 	}
@@ -211,8 +216,8 @@ func (w *writer) publish() error {
 			return s.exists(w.key, fi)
 		case isNotDir(err):
 			return errNested
-		case s.hint(err) != "":
-			return err // refused: permission, space, another device
+		case isRefused(err):
+			return err
 		case !errors.Is(err, fs.ErrNotExist):
 			w.keep = true // whether the name was made nobody knows
 			return unsynced{err}
