@@ -63,7 +63,7 @@ func (w *watch) settle(o *Outcome) {
 
 // removeSocketOnly removes the run directory unless a generated configuration
 // in it is needed for the next start.
-func (w *watch) removeSocketOnly() { os.Remove(w.runDir) }
+func (w *watch) removeSocketOnly() { _ = os.Remove(w.runDir) }
 
 // locatePromotion reads from the new timeline's history file where the old one
 // was left: the end of the last replayed record.

@@ -108,6 +108,6 @@ func (s *session) close() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	s.conn.Close(ctx)
+	_ = s.conn.Close(ctx) // the server will notice either way
 	s.conn = nil
 }

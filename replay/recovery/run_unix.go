@@ -71,7 +71,7 @@ func (w *watch) follow(ctx context.Context) (State, error) {
 		select {
 		case <-ctx.Done():
 			w.server.stop()
-			w.learn() // for the outcome; the cause is known
+			_ = w.learn() // for the outcome; the cause is known
 			return Failed, fmt.Errorf("recovery: stopped before its end: %w", ctx.Err())
 		case <-w.server.ended:
 		case <-tick.C:
@@ -127,7 +127,7 @@ func (w *watch) conclude(ctx context.Context, state State) (State, error) {
 	case <-ctx.Done():
 	case <-time.After(100 * time.Millisecond):
 	}
-	w.learn()
+	_ = w.learn() // what could not be read does not change what has been
 	exit := ""
 	if w.server.hasEnded() {
 		exit = w.server.exit
@@ -145,7 +145,7 @@ func (w *watch) askPosition(ctx context.Context) {
 		return
 	}
 	w.lastAsk = time.Now()
-	w.ask(ctx)
+	_ = w.ask(ctx) // logged; the log of the server tells the position too
 }
 
 func (w *watch) ask(ctx context.Context) error {

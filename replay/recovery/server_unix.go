@@ -38,14 +38,14 @@ func (s *setup) start() (*server, error) {
 		return nil, fmt.Errorf("recovery: %w", err)
 	}
 	if _, err := in.Seek(begin, io.SeekStart); err != nil {
-		in.Close()
+		_ = in.Close()
 		return nil, fmt.Errorf("recovery: %w", err)
 	}
 	cmd := exec.Command(filepath.Join(s.binDir, "postgres"), s.arguments()...)
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = s.directory, s.environment(), s.owner.attributes(true)
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
-		in.Close()
+		_ = in.Close()
 		return nil, fmt.Errorf("recovery: start the server: %w", err)
 	}
 	v := &server{process: cmd.Process, log: in, ended: make(chan struct{})}
@@ -78,7 +78,7 @@ func (s *setup) openLog() (*os.File, error) {
 		err = f.Chown(int(s.owner.uid), int(s.owner.gid))
 	}
 	if err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, fmt.Errorf("recovery: log of the server: %w", err)
 	}
 	return f, nil
@@ -130,7 +130,7 @@ func (v *server) readLog() ([]byte, error) {
 }
 
 // close frees what watching needed. The process is not touched.
-func (v *server) close() { v.log.Close() }
+func (v *server) close() { _ = v.log.Close() }
 
 // waitStatus waits until postmaster.pid says that the server is up: the log
 // says so a moment earlier.

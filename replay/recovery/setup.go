@@ -118,8 +118,12 @@ func (s *setup) makeRunDirectory(path string) (string, error) {
 	} else if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return "", fmt.Errorf("recovery: directory for the socket: %w", err)
 	}
-	if info, err := os.Lstat(path); err != nil || !info.IsDir() {
-		return "", fmt.Errorf("recovery: %s is in the way: a directory for the socket is needed there (%v)", path, err)
+	info, err := os.Lstat(path)
+	if err != nil {
+		return "", fmt.Errorf("recovery: directory for the socket: %w", err)
+	}
+	if !info.IsDir() {
+		return "", fmt.Errorf("recovery: %s is in the way: a directory for the socket is needed there", path)
 	}
 	if err := os.Chmod(path, 0o755); err != nil {
 		return "", fmt.Errorf("recovery: directory for the socket: %w", err)
@@ -131,9 +135,9 @@ func (s *setup) makeRunDirectory(path string) (string, error) {
 // others put there stays.
 func (s *setup) removeRunDirectory() {
 	for _, name := range []string{generatedConf, generatedHBA} {
-		os.Remove(filepath.Join(s.runDir, name))
+		_ = os.Remove(filepath.Join(s.runDir, name))
 	}
-	os.Remove(s.runDir)
+	_ = os.Remove(s.runDir)
 }
 
 const (
@@ -256,7 +260,7 @@ func (s *setup) minimalConf() string {
 }
 
 func (s *setup) generate(path, text string) error {
-	os.Remove(path) // never write through what lies there
+	_ = os.Remove(path) // never write through what lies there
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("recovery: %w", err)

@@ -24,7 +24,7 @@ var standardDirectories = []string{
 
 // complete does everything that follows the copying of files.
 func (r *restorer) complete() error {
-	steps := []func() error{r.checkControl, r.makeDirectories, r.makeLinks, r.configure, r.syncAll, r.placeControl, r.unmarkAll}
+	steps := []func() error{r.checkControl, r.makeDirectories, r.makeLinks, r.rewriteMap, r.configure, r.syncAll, r.placeControl, r.unmarkAll}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return fmt.Errorf("restore: %w", err)
@@ -77,6 +77,28 @@ func (r *restorer) makeLinks() error {
 		}
 	}
 	return nil
+}
+
+// rewriteMap corrects tablespace_map, if the backup has one: at its first start
+// the server makes the links anew from it, and would lead them to the places of
+// the cluster that the backup came from.
+func (r *restorer) rewriteMap() error {
+	const name = "tablespace_map"
+	if _, err := os.Lstat(r.data(name)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	escape := strings.NewReplacer(`\`, `\\`, "\n", "\\\n", "\r", "\\\r")
+	var text strings.Builder
+	for _, ts := range r.targets.tablespaces {
+		fmt.Fprintf(&text, "%d %s\n", ts.OID, escape.Replace(ts.path))
+	}
+	temp := r.data(name + ".walden")
+	if err := r.write(temp, text.String()); err != nil {
+		return err
+	}
+	return r.disk.Rename(temp, r.data(name))
 }
 
 // configure writes the settings and the signal file.

@@ -3,6 +3,7 @@ package restore
 import (
 	"container/list"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -22,6 +23,13 @@ import (
 // writes to them.
 const maxParked = 128
 
+// maxFinished is how many verified files, and maxUnsynced how many bytes of
+// them, wait to be made durable together.
+const (
+	maxFinished = 256
+	maxUnsynced = 256 << 20
+)
+
 // copyBuffer is how much of a file is in hand at once.
 const copyBuffer = 256 << 10
 
@@ -34,9 +42,13 @@ type copier struct {
 	own  *owner
 	jobs int
 
-	mu       sync.Mutex
+	settling sync.Mutex // held by the one who makes a batch durable
+
+	mu       sync.Mutex // of what follows
 	packs    map[packID]*openPack
 	parked   list.List // of *file, the longest unused first
+	finished []*file   // verified, to be made durable
+	unsynced int64     // their bytes
 	progress Progress
 	report   func(Progress)
 	began    time.Time
@@ -79,6 +91,7 @@ func (c *copier) copy(ctx context.Context, files []*file) error {
 			f.abandon() // nothing is open after a success
 		}
 		c.parked.Init()
+		c.finished, c.unsynced = nil, 0
 		clear(c.packs)
 	}()
 	runs := planRuns(files)
@@ -108,7 +121,10 @@ func (c *copier) copy(ctx context.Context, files []*file) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	return ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return c.settle()
 }
 
 func (c *copier) copyEmpty(f *file) error {
@@ -178,7 +194,7 @@ func (c *copier) copyPart(ctx context.Context, body io.Reader, p *part, skip int
 }
 
 func unexpected(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
@@ -189,7 +205,38 @@ func (c *copier) finish(f *file) error {
 		return fmt.Errorf("restore %s: %w", f.entry.Path, err)
 	}
 	c.count(0, 1)
+	c.mu.Lock()
+	c.finished = append(c.finished, f)
+	c.unsynced += f.entry.Size
+	due := len(c.finished) >= maxFinished || c.unsynced >= maxUnsynced
+	c.mu.Unlock()
+	if due {
+		return c.settle()
+	}
 	return nil
+}
+
+// settle makes the finished files durable, as one batch: the first fsync takes
+// most of the others' work with it. Whoever comes meanwhile waits, which bounds
+// the number of open files.
+func (c *copier) settle() error {
+	c.settling.Lock()
+	defer c.settling.Unlock()
+	c.mu.Lock()
+	batch := c.finished
+	c.finished, c.unsynced = nil, 0
+	c.mu.Unlock()
+	g := errgroup.Group{}
+	g.SetLimit(c.jobs)
+	for _, f := range batch {
+		g.Go(func() error {
+			if err := f.settle(); err != nil {
+				return fmt.Errorf("restore %s: %w", f.entry.Path, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
 }
 
 // park keeps an incomplete file open until too many are.

@@ -36,8 +36,16 @@ type handle interface {
 	io.Closer
 	Chmod(mode fs.FileMode) error
 	Chown(uid, gid int) error
+	// StartSync lets the system begin to write what it has buffered, where that
+	// can be asked for. Sync waits for it, and makes the file durable.
+	StartSync()
 	Sync() error
 }
+
+// osFile is a handle on the real disk.
+type osFile struct{ *os.File }
+
+func (f osFile) StartSync() { startWriteback(f.File) }
 
 // osDisk is the real one.
 type osDisk struct{}
@@ -45,10 +53,18 @@ type osDisk struct{}
 func (osDisk) Mkdir(path string, mode fs.FileMode) error { return os.Mkdir(path, mode) }
 
 func (osDisk) Create(path string, mode fs.FileMode) (handle, error) {
-	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	return openFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 }
 
-func (osDisk) Open(path string) (handle, error) { return os.OpenFile(path, os.O_WRONLY, 0) }
+func (osDisk) Open(path string) (handle, error) { return openFile(path, os.O_WRONLY, 0) }
+
+func openFile(path string, flags int, mode fs.FileMode) (handle, error) {
+	f, err := os.OpenFile(path, flags, mode)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
 
 func (osDisk) Symlink(target, path string) error { return os.Symlink(target, path) }
 

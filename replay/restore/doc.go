@@ -22,9 +22,9 @@
 // Runs are worked off in parallel; each is decompressed in order and written to
 // where its bytes belong. storage/frame verifies every frame and page. The
 // CRC-32C of a file's pieces are combined and compared with the backup's; a file
-// that agrees gets its mode and time and is fsynced. The number of open files is
-// bounded; one that is closed before it is complete is fsynced first, so that no
-// write error is lost.
+// that agrees gets its mode and time and is fsynced, together with others, before
+// it is closed. The number of open files is bounded; one that is closed before it
+// is complete is fsynced first too, so that no write error is lost.
 //
 // 4. global/pg_control is written like all others, but under another name: until
 // it gets its own, no server can start here.

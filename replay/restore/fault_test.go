@@ -290,7 +290,7 @@ func TestPlaceOfAnotherRestore(t *testing.T) {
 func TestOpenFilesAreBounded(t *testing.T) {
 	fo := fixtureOptions{packSize: 1 << 20, pieceSize: 8192, shuffle: true}
 	f := newFixture(t, fo)
-	for i := range 2 * maxParked {
+	for i := range 4 * maxFinished {
 		f.add(basebackup.FileEntry{Path: "base/5/" + itoa(i), Kind: basebackup.KindFile, Mode: 0o600}, random(uint64(i), 3*8192+i))
 	}
 	f.publish(fo)
@@ -301,7 +301,7 @@ func TestOpenFilesAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.check(t, o)
-	if d.most > maxParked+2*o.Jobs || d.open != 0 {
+	if d.most > maxParked+2*maxFinished+2*o.Jobs || d.open != 0 {
 		t.Errorf("%d files were open at once, %d at the end", d.most, d.open)
 	}
 }

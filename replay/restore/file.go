@@ -41,11 +41,12 @@ func (f *file) open(d disk) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.handle == nil {
+		var h handle
 		var err error
 		if f.created {
-			f.handle, err = d.Open(f.path)
+			h, err = d.Open(f.path)
 		} else {
-			f.handle, err = d.Create(f.path, 0o600)
+			h, err = d.Create(f.path, 0o600)
 		}
 		if errors.Is(err, fs.ErrExist) {
 			return &FileError{Path: f.entry.Path, Reason: "the backup lists it twice, or something else makes files in " + f.path}
@@ -53,7 +54,7 @@ func (f *file) open(d disk) error {
 		if err != nil {
 			return err
 		}
-		f.created = true
+		f.handle, f.created = h, true
 	}
 	f.users++
 	return nil
@@ -79,6 +80,7 @@ func (f *file) park() error {
 	if f.users > 0 || f.handle == nil {
 		return nil
 	}
+	// A file that waits to be settled may be met here too: it is the same.
 	err := errors.Join(f.handle.Sync(), f.handle.Close())
 	f.handle = nil
 	return err
@@ -89,21 +91,21 @@ func (f *file) abandon() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.handle != nil {
-		f.handle.Close()
+		_ = f.handle.Close() // the failure is told already
 		f.handle = nil
 	}
 }
 
-// finish verifies a file whose last piece has been written, gives it its mode,
-// owner and time, and makes it durable. Nobody else uses it any more.
+// finish verifies a file whose last piece has been written, and gives it its
+// mode, owner and time. It stays open until settle has made it durable: an fsync
+// through another handle might not hear of an earlier error. Nobody else uses
+// the file any more.
 func (f *file) finish(d disk, own *owner, keys func([]basebackup.Extent) []string) error {
 	if err := f.verify(keys); err != nil {
-		f.abandon()
 		return err
 	}
 	f.mu.Lock()
 	h := f.handle
-	f.handle = nil
 	f.mu.Unlock()
 	mode := fs.FileMode(f.entry.Mode & 0o777)
 	if mode == 0 {
@@ -116,11 +118,12 @@ func (f *file) finish(d disk, own *owner, keys func([]basebackup.Extent) []strin
 	if err == nil && !f.entry.ModTime.IsZero() {
 		err = d.Chtimes(f.path, f.entry.ModTime)
 	}
-	if err == nil {
-		err = h.Sync()
-	}
-	return errors.Join(err, h.Close())
+	h.StartSync()
+	return err
 }
+
+// settle makes a finished file durable and closes it.
+func (f *file) settle() error { return f.park() }
 
 // verify combines the checksums of the pieces.
 func (f *file) verify(keys func([]basebackup.Extent) []string) error {

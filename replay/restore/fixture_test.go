@@ -31,7 +31,7 @@ const (
 // fixture is a backup made by hand: no other package's idea of how one is
 // written is needed to test how it is read.
 type fixture struct {
-	t        *testing.T
+	t        testing.TB
 	store    *mem.Store
 	repo     *repository.Repository
 	inc      archive.Incarnation
@@ -55,7 +55,7 @@ type fixtureOptions struct {
 	mode750   bool
 }
 
-func newFixture(t *testing.T, o fixtureOptions) *fixture {
+func newFixture(t testing.TB, o fixtureOptions) *fixture {
 	t.Helper()
 	f := &fixture{t: t, store: mem.New(), content: map[string][]byte{}, modTime: time.Date(2026, 11, 22, 21, 30, 5, 0, time.UTC)}
 	var err error
@@ -284,7 +284,7 @@ func (f *fixture) plan() *plan.Plan {
 }
 
 // options restore below a new directory.
-func (f *fixture) options(t *testing.T) Options {
+func (f *fixture) options(t testing.TB) Options {
 	base, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)

@@ -348,3 +348,52 @@ func TestCancelled(t *testing.T) {
 	}
 	f.check(t, o)
 }
+
+// A backup that holds a tablespace_map must not lead the server to the places
+// of the cluster that it came from.
+func TestTablespaceMap(t *testing.T) {
+	fo := fixtureOptions{}
+	f := newFixture(t, fo)
+	f.add(basebackup.FileEntry{Path: "tablespace_map", Kind: basebackup.KindFile, Mode: 0o600}, []byte("16400 /srv/ts\n"))
+	f.publish(fo)
+	o := f.options(t)
+	if _, err := f.restore(t, o); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(o.To, "tablespace_map")); err != nil || string(b) != "16400 "+o.Tablespaces["/srv/ts"]+"\n" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// BenchmarkRestore writes 256 MiB in large files, or 2000 small files, and
+// waits for the disk as a real restore does.
+func BenchmarkRestore(b *testing.B) {
+	for name, shape := range map[string]struct{ files, size int }{"large": {8, 32 << 20}, "small": {2000, 16 << 10}} {
+		b.Run(name, func(b *testing.B) {
+			fo := fixtureOptions{codec: frame.CodecLZ4, packSize: 64 << 20}
+			f := newFixture(b, fo)
+			page := random(1, 1<<20)
+			for i := range shape.files {
+				content := make([]byte, 0, shape.size)
+				for len(content) < shape.size {
+					content = append(content, page[:min(len(page), shape.size-len(content))]...)
+				}
+				f.add(basebackup.FileEntry{Path: "base/5/" + itoa(i), Kind: basebackup.KindFile, Mode: 0o600}, content)
+			}
+			f.publish(fo)
+			b.SetBytes(f.manifest.Bytes)
+			b.ReportAllocs()
+			for b.Loop() {
+				o := f.options(b)
+				if _, err := Run(b.Context(), f.repo, f.plan(), o); err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				if err := os.RemoveAll(filepath.Dir(o.To)); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+		})
+	}
+}

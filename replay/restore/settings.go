@@ -37,7 +37,7 @@ func makeSettings(p *plan.Plan, m *basebackup.Manifest, o Options) (settings, er
 		return s, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Set)) {
-		if err := checkSetting(name, o.Set[name]); err != nil {
+		if err := checkSetting(name); err != nil {
 			return s, err
 		}
 		s.add(name, o.Set[name])
@@ -125,7 +125,7 @@ func checkName(name string) error {
 }
 
 // checkSetting refuses settings of the user's that would undo the plan.
-func checkSetting(name, value string) error {
+func checkSetting(name string) error {
 	if err := checkName(name); err != nil {
 		return err
 	}

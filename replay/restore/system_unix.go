@@ -106,9 +106,10 @@ func filesystemOf(dir string) (filesystem, error) {
 		return filesystem{}, err
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
-	free := uint64(s.Bavail) * uint64(s.Bsize)
+	free := s.Bavail * uint64(s.Bsize)
 	if !ok || free > 1<<62 {
 		return filesystem{}, nil
 	}
-	return filesystem{id: uint64(stat.Dev), free: int64(free), known: true}, nil
+	id := uint64(stat.Dev) //nolint:unconvert // another type on macOS
+	return filesystem{id: id, free: int64(free), known: true}, nil
 }

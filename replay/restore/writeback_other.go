@@ -1,0 +1,7 @@
+//go:build !linux
+
+package restore
+
+import "os"
+
+func startWriteback(*os.File) {}
