@@ -46,10 +46,6 @@ func (e *environment) backup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	log, err := e.logger()
-	if err != nil {
-		return err
-	}
 	t, err := e.selectCluster()
 	if err != nil {
 		return err
@@ -62,7 +58,7 @@ func (e *environment) backup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	source, err := protocol.New(protocol.Options{Conninfo: t.cluster.Connection, Logger: log})
+	source, err := protocol.New(protocol.Options{Conninfo: t.cluster.Connection, Logger: t.log})
 	if err != nil {
 		return err
 	}
@@ -71,7 +67,7 @@ func (e *environment) backup(c *cli.Context) error {
 		Repo: repo, Incarnation: inc, Archive: archive.New(repo, inc),
 		Source: source, Server: source,
 		Label: c.String("label"), Checkpoint: mode, MaxRate: rate, WALTimeout: c.Duration("wal-timeout"),
-		Version: waldenVersion(), Logger: log,
+		Version: waldenVersion(), Logger: t.log,
 		Progress: func(p basebackup.Progress) { bar.show(phaseText(p), p.Done, p.Total) },
 	})
 	bar.finish()

@@ -50,7 +50,7 @@ func (e *environment) check(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	o := setup.CheckOptions{Config: t.config, Cluster: t.name, Executable: exe, ArchiveTimeout: c.Duration("archive-timeout")}
+	o := setup.CheckOptions{Config: t.config, Cluster: t.name, Executable: exe, Log: t.log, ArchiveTimeout: c.Duration("archive-timeout")}
 	if !e.json {
 		o.Report = e.renderFinding
 	}

@@ -42,6 +42,9 @@ func (e *environment) init(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if o.Log, err = e.logger(); err != nil {
+		return err
+	}
 	rep, err := setup.Init(c.Context, o)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -16,10 +17,15 @@ type target struct {
 	config  *config.Config
 	name    string
 	cluster config.Cluster
+	log     *slog.Logger
 }
 
 // selectCluster reads the configuration and selects the cluster.
 func (e *environment) selectCluster() (*target, error) {
+	log, err := e.logger()
+	if err != nil {
+		return nil, err
+	}
 	cfg, err := config.Load(e.configPath, e.environ)
 	if err != nil {
 		return nil, err
@@ -28,12 +34,12 @@ func (e *environment) selectCluster() (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &target{config: cfg, name: name, cluster: cl}, nil
+	return &target{config: cfg, name: name, cluster: cl, log: log}, nil
 }
 
 // openRepository opens the repository and lists the cluster's incarnations.
 func (t *target) openRepository(ctx context.Context) (*repository.Repository, []archive.Incarnation, error) {
-	repo, err := t.config.Repository.Open(ctx)
+	repo, err := t.config.Repository.Open(ctx, t.log)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -73,10 +73,6 @@ func (e *environment) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	log, err := e.logger()
-	if err != nil {
-		return err
-	}
 	p, err := e.makePlan(c)
 	if err != nil {
 		return err
@@ -84,7 +80,7 @@ func (e *environment) restore(c *cli.Context) error {
 	if o.RestoreCommand, err = restoreCommand(p, o.Standby); err != nil {
 		return err
 	}
-	o.Logger = log
+	o.Logger = p.log
 	bar := e.newProgress()
 	o.Progress = func(p restore.Progress) { bar.show("restoring", p.Bytes, p.TotalBytes) }
 	res, err := restore.Run(c.Context, p.repo, p.plan, o)
@@ -99,7 +95,7 @@ func (e *environment) restore(c *cli.Context) error {
 		}
 	}
 	if c.Bool("start") {
-		if err := e.startRestored(c, d, log); err != nil {
+		if err := e.startRestored(c, d, p.log); err != nil {
 			return err
 		}
 	}

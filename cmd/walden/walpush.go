@@ -57,10 +57,6 @@ func (e *environment) walPush(c *cli.Context) error {
 	if e.json {
 		return e.printJSON(walPushDocument{File: path, Result: result.String()})
 	}
-	log, err := e.logger()
-	if err != nil {
-		return err
-	}
-	log.Info(fmt.Sprintf("archived %s", path), "result", result.String())
+	t.log.Info(fmt.Sprintf("archived %s", path), "result", result.String())
 	return nil
 }

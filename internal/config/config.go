@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml"
 
@@ -36,6 +37,9 @@ type Repository struct {
 	S3 S3 `yaml:"s3,omitempty"`
 	// Compression is lz4 (the default), zstd or none.
 	Compression string `yaml:"compression,omitempty"`
+	// Retry is how long an S3 operation that makes no progress is tried again,
+	// as a duration such as 30s; default 2m, 0s: not at all.
+	Retry string `yaml:"retry,omitempty"`
 }
 
 // S3 holds the settings of an s3:// repository. Credentials come from the
@@ -160,6 +164,9 @@ func (c *Config) Validate() error {
 	if _, err := c.Repository.Codec(); err != nil {
 		return fmt.Errorf("configuration %s: repository.compression: %w", where, err)
 	}
+	if _, err := c.Repository.retryFor(); err != nil {
+		return fmt.Errorf("configuration %s: repository.retry: %w", where, err)
+	}
 	for name := range c.Clusters {
 		if err := archive.CheckClusterName(name); err != nil {
 			return fmt.Errorf("configuration %s: clusters.%s: %w", where, name, err)
@@ -174,6 +181,20 @@ func (r Repository) Codec() (frame.Codec, error) {
 		return frame.CodecLZ4, nil
 	}
 	return frame.ParseCodec(r.Compression)
+}
+
+// defaultRetry is how long the store is tried again where Retry is empty.
+const defaultRetry = 2 * time.Minute
+
+func (r Repository) retryFor() (time.Duration, error) {
+	if r.Retry == "" {
+		return defaultRetry, nil
+	}
+	d, err := time.ParseDuration(r.Retry)
+	if err != nil || d < 0 {
+		return 0, fmt.Errorf("%q is not a duration such as 30s or 2m", r.Retry)
+	}
+	return d, nil
 }
 
 // ClusterNames returns the names of the configured clusters, sorted.

@@ -3,9 +3,11 @@ package config
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/storage/file"
@@ -37,9 +39,9 @@ func parseURL(raw string) (location, error) {
 	return location{}, fmt.Errorf("%q: only file:///DIRECTORY and s3://BUCKET/PREFIX are supported", raw)
 }
 
-// OpenStore returns the store that the section describes, with retries. It
-// connects to nothing yet.
-func (r Repository) OpenStore(ctx context.Context) (storage.Store, error) {
+// OpenStore returns the store that the section describes, with retries that are
+// told to log. It connects to nothing yet.
+func (r Repository) OpenStore(ctx context.Context, log *slog.Logger) (storage.Store, error) {
 	loc, err := parseURL(r.URL)
 	if err != nil {
 		return nil, fmt.Errorf("repository.url: %w", err)
@@ -58,12 +60,21 @@ func (r Repository) OpenStore(ctx context.Context) (storage.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return storage.WithRetry(s, storage.RetryOptions{}), nil
+	retry, err := r.retryFor()
+	if err != nil {
+		return nil, fmt.Errorf("repository.retry: %w", err)
+	}
+	if retry == 0 {
+		return s, nil
+	}
+	return storage.WithRetry(s, storage.RetryOptions{MaxElapsed: retry, Notify: func(err error, op, key string, wait time.Duration) {
+		log.Warn("the repository failed and is tried again", "operation", op, "object", key, "wait", wait.Round(time.Millisecond), "error", err)
+	}}), nil
 }
 
 // Open opens the repository that the section describes.
-func (r Repository) Open(ctx context.Context) (*repository.Repository, error) {
-	s, o, err := r.prepare(ctx)
+func (r Repository) Open(ctx context.Context, log *slog.Logger) (*repository.Repository, error) {
+	s, o, err := r.prepare(ctx, log)
 	if err != nil {
 		return nil, err
 	}
@@ -71,19 +82,19 @@ func (r Repository) Open(ctx context.Context) (*repository.Repository, error) {
 }
 
 // Init creates the repository where it does not exist yet, and opens it.
-func (r Repository) Init(ctx context.Context) (repo *repository.Repository, created bool, err error) {
-	s, o, err := r.prepare(ctx)
+func (r Repository) Init(ctx context.Context, log *slog.Logger) (repo *repository.Repository, created bool, err error) {
+	s, o, err := r.prepare(ctx, log)
 	if err != nil {
 		return nil, false, err
 	}
 	return repository.Init(ctx, s, o)
 }
 
-func (r Repository) prepare(ctx context.Context) (storage.Store, repository.Options, error) {
+func (r Repository) prepare(ctx context.Context, log *slog.Logger) (storage.Store, repository.Options, error) {
 	codec, err := r.Codec()
 	if err != nil {
 		return nil, repository.Options{}, fmt.Errorf("repository.compression: %w", err)
 	}
-	s, err := r.OpenStore(ctx)
+	s, err := r.OpenStore(ctx, log)
 	return s, repository.Options{Codec: codec}, err
 }

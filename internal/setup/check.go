@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -47,6 +48,8 @@ type CheckOptions struct {
 	ArchiveTimeout time.Duration
 	// Report is called with each finding as it is made.
 	Report func(Finding)
+	// Log is told of retries.
+	Log *slog.Logger
 }
 
 type checker struct {
@@ -102,7 +105,7 @@ type uploadRule interface {
 }
 
 func (c *checker) repository(ctx context.Context) *repository.Repository {
-	repo, err := c.Config.Repository.Open(ctx)
+	repo, err := c.Config.Repository.Open(ctx, c.Log)
 	if err != nil {
 		c.fail("repository", err)
 		return nil

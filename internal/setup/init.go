@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -30,6 +31,8 @@ type InitOptions struct {
 	Config config.Config
 	// Executable is the absolute path of walden for archive_command.
 	Executable string
+	// Log is told of retries.
+	Log *slog.Logger
 }
 
 // InitReport says what init found and did.
@@ -85,7 +88,7 @@ func Init(ctx context.Context, o InitOptions) (*InitReport, error) {
 	if err := repositoryOutside(cfg.Repository.URL, desc.Settings["data_directory"].Value); err != nil {
 		return nil, err
 	}
-	repo, created, err := cfg.Repository.Init(ctx)
+	repo, created, err := cfg.Repository.Init(ctx, o.Log)
 	if err != nil {
 		return nil, err
 	}
