@@ -61,6 +61,7 @@ type site struct {
 	// tests that damage them.
 	objects string
 	s3      *s3test.Server
+	env     []string // for walden alone, NAME=VALUE
 }
 
 type siteOptions struct {
@@ -170,6 +171,7 @@ func (s *site) run(args ...string) result {
 // command returns walden with this site's configuration, as the server's user.
 func (s *site) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := pgtest.Command(ctx, s.walden, append([]string{"--config", s.config}, args...)...)
+	cmd.Env = append(cmd.Env, s.env...)
 	cmd.Dir = s.dir
 	return cmd
 }
