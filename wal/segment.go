@@ -80,7 +80,8 @@ func (s SegmentSize) PrevNumber(l LSN) uint64 {
 }
 
 // Segment names one WAL segment of a cluster. Segments of different timelines
-// with the same number cover the same positions.
+// with the same number cover the same positions. The methods need a valid Size;
+// String alone does without.
 type Segment struct {
 	Timeline TimelineID
 	Number   uint64

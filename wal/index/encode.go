@@ -20,13 +20,9 @@ const (
 	SectionNames         uint16 = 0x15 // reserved
 )
 
-// The versions of the sections this package writes, and the only ones it reads.
-const (
-	summaryVersion      = 1
-	transactionsVersion = 1
-	landmarksVersion    = 1
-	edgesVersion        = 1
-)
+// sectionVersion is the version of all sections so far: the one this package
+// writes, and the only one it reads.
+const sectionVersion = 1
 
 // Encoded is one section of an encoded index.
 type Encoded struct {
@@ -95,7 +91,7 @@ const (
 func (ix *Index) encodeSummary() []byte {
 	var e encoder
 	seg := ix.Segment
-	e.byte(summaryVersion)
+	e.byte(sectionVersion)
 	e.uint(uint64(seg.Timeline))
 	e.byte(byte(bits.TrailingZeros32(uint32(seg.Size))))
 	e.uint(seg.Number)
@@ -166,7 +162,7 @@ func (d *decoder) endings() endings {
 
 func decodeSummary(b []byte) (*Index, error) {
 	d := decoder{b: b}
-	d.version(summaryVersion)
+	d.version()
 	ix := &Index{Segment: d.segment()}
 	seg := ix.Segment
 	ix.SystemID, ix.Magic = d.uint64(), d.uint16()
@@ -235,7 +231,7 @@ func (ix *Index) checkSummary() error {
 
 func (ix *Index) encodeTransactions() []byte {
 	var e encoder
-	e.byte(transactionsVersion)
+	e.byte(sectionVersion)
 	e.uint(ix.transactions.count)
 	return append(e.b, ix.transactions.encoded...)
 }
@@ -244,7 +240,7 @@ func (ix *Index) encodeTransactions() []byte {
 // holds it against the summary.
 func (ix *Index) decodeTransactions(b []byte) error {
 	d := decoder{b: b}
-	d.version(transactionsVersion)
+	d.version()
 	list := transactionList{count: d.max(uint64(ix.Segment.Size)), last: cursor{end: ix.Segment.Start()}}
 	list.encoded = d.b
 	var sum endings
@@ -285,7 +281,7 @@ func (ix *Index) encodeEdges() []byte {
 	if ix.Head.Overwritten {
 		flags |= edgesOverwritten
 	}
-	e.byte(edgesVersion)
+	e.byte(sectionVersion)
 	e.uint(flags)
 	if h := ix.Head; h.Length > 0 {
 		e.uint(uint64(h.Length))
@@ -305,7 +301,7 @@ func (ix *Index) encodeEdges() []byte {
 
 func (ix *Index) decodeEdges(b []byte) error {
 	d := decoder{b: b}
-	d.version(edgesVersion)
+	d.version()
 	flags := d.max(edgesFlags)
 	if flags&edgesHasHead != 0 {
 		h := &ix.Head

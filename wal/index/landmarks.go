@@ -19,7 +19,7 @@ const (
 
 func (ix *Index) encodeLandmarks() []byte {
 	var e encoder
-	e.byte(landmarksVersion)
+	e.byte(sectionVersion)
 	e.uint(uint64(len(ix.Landmarks)))
 	end := ix.Segment.Start()
 	for _, l := range ix.Landmarks {
@@ -81,7 +81,7 @@ func flag(set bool, bit byte) byte {
 
 func (ix *Index) decodeLandmarks(b []byte) error {
 	d := decoder{b: b}
-	d.version(landmarksVersion)
+	d.version()
 	count := d.uint()
 	end := ix.Segment.Start()
 	for ; count > 0 && d.err == nil; count-- {

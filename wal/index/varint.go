@@ -147,9 +147,9 @@ func (d *decoder) time() time.Time {
 }
 
 // version reads the byte that every section begins with.
-func (d *decoder) version(want byte) {
-	if v := d.byte(); d.err == nil && v != want {
-		d.fail(fmt.Errorf("version %d is not known, only %d", v, want))
+func (d *decoder) version() {
+	if v := d.byte(); d.err == nil && v != sectionVersion {
+		d.fail(fmt.Errorf("version %d is not known, only %d", v, sectionVersion))
 	}
 }
 

@@ -209,9 +209,6 @@ func (r *Reader) SystemID() uint64 { return r.page.systemID }
 // PageTimelines are the timelines of the first and the last page read.
 func (r *Reader) PageTimelines() (first, last wal.TimelineID) { return r.page.first, r.page.last }
 
-// Prev is the start of the last complete record; false before the first.
-func (r *Reader) Prev() (wal.LSN, bool) { return r.prev, r.linked }
-
 // next tries to read the record at pos. False without done: try again, a record
 // was given up.
 func (r *Reader) next() bool {
