@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-
 	"github.com/walden-pg/walden/internal/pgtest"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/index"
