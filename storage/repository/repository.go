@@ -49,6 +49,11 @@ func (e *NoRepositoryError) Error() string {
 	return "there is no repository here: " + descriptorKey + " does not exist (walden init creates it)"
 }
 
+// Hint says how there can be one.
+func (e *NoRepositoryError) Hint() string {
+	return "is the repository's url right? `walden init` creates a repository in an empty place"
+}
+
 // Unwrap returns the store's error, a storage.ErrNotExist.
 func (e *NoRepositoryError) Unwrap() error { return e.Err }
 
