@@ -168,7 +168,22 @@ func (t *taker) awaitArchive(ctx context.Context, list []span) ([]wal.Segment, e
 			return nil, ctx.Err()
 		case <-ticker.C:
 		}
+		list = narrow(missing)
 	}
+}
+
+// narrow returns the spans that hold the missing segments: what has been seen
+// in the archive stays there and need not be listed again.
+func narrow(missing []wal.Segment) []span {
+	var list []span
+	for _, seg := range missing {
+		if n := len(list); n > 0 && list[n-1].timeline == seg.Timeline {
+			list[n-1].last = seg.Number
+			continue
+		}
+		list = append(list, span{timeline: seg.Timeline, first: seg.Number, last: seg.Number})
+	}
+	return list
 }
 
 func (t *taker) waitMessage(missing []wal.Segment) string {
