@@ -382,6 +382,12 @@ func checkCanonical(t *testing.T, sections []index.Encoded) {
 	if n != ix.NumTransactions() {
 		t.Fatalf("%d of %d transactions", n, ix.NumTransactions())
 	}
+	// What decodes can be joined with anything: its own edges here.
+	next := *ix
+	next.Segment.Number++
+	if joined, err := index.Join(ix, &next); err == nil && joined.Verified && joined.LSN != ix.Tail.LSN {
+		t.Fatalf("%+v", joined)
+	}
 }
 
 // FuzzDecode holds every section's decoder to: what parses encodes to the same bytes.
