@@ -88,6 +88,9 @@ func decodeEntry(line []byte, backup string) (FileEntry, error) {
 	if err := json.Unmarshal(line, &e); err != nil {
 		return e, err
 	}
+	if len(e.Extents) == 0 {
+		e.Extents = nil
+	}
 	for i := range e.Extents {
 		if e.Extents[i].Backup == "" {
 			e.Extents[i].Backup = backup
