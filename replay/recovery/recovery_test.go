@@ -138,6 +138,7 @@ func (o *origin) rows(t *testing.T, outcome *recovery.Outcome) string {
 func TestTargets(t *testing.T) {
 	for _, major := range pgtest.Majors() {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			t.Parallel()
 			o := newOrigin(t, major)
 			t.Run("time", func(t *testing.T) { o.testTime(t) })
 			t.Run("xid", func(t *testing.T) { o.testXID(t) })
@@ -357,6 +358,7 @@ func (o *origin) testSettingsLater(t *testing.T) {
 }
 
 func TestServerThatDies(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t, pgtest.Newest())
 	t.Run("killed", func(t *testing.T) {
 		dir := o.slow(t)
@@ -415,6 +417,7 @@ func (o *origin) signalOnce(t *testing.T, dir string, signal syscall.Signal) fun
 }
 
 func TestServerThatDoesNotStart(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t, pgtest.Newest())
 	listener := o.Port() // of a running server
 	cases := []struct {
@@ -456,6 +459,7 @@ func TestServerThatDoesNotStart(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t, pgtest.Newest())
 	ctx := testContext(t)
 	if _, err := recovery.Run(ctx, recovery.Options{Directory: t.TempDir(), BinDir: o.BinDir()}); err == nil || !strings.Contains(err.Error(), "PG_VERSION") {
@@ -488,6 +492,7 @@ func TestRefusals(t *testing.T) {
 // A cluster that keeps its configuration elsewhere: with it restored beside the
 // data directory, and without.
 func TestOutsideConfiguration(t *testing.T) {
+	t.Parallel()
 	o := newOrigin(t, pgtest.Newest())
 	for _, saved := range []bool{true, false} {
 		t.Run(fmt.Sprint("saved=", saved), func(t *testing.T) {

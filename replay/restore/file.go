@@ -61,14 +61,18 @@ func (f *file) open(d disk) error {
 }
 
 // written notes that a piece has been written by the one who opened the file.
-// complete tells that it was the last one: the file is the caller's to finish.
+// complete tells that it was the last one: the caller must then finish the file,
+// which counts as in use until that is done.
 func (f *file) written(index int, crc uint32) (complete, idle bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.pieces[index].crc = crc
 	f.pending--
+	if f.pending == 0 {
+		return true, false
+	}
 	f.users--
-	return f.pending == 0, f.users == 0
+	return false, f.users == 0
 }
 
 // park closes the file for the time being, unless it is in use. What was
@@ -98,15 +102,17 @@ func (f *file) abandon() {
 
 // finish verifies a file whose last piece has been written, and gives it its
 // mode, owner and time. It stays open until settle has made it durable: an fsync
-// through another handle might not hear of an earlier error. Nobody else uses
-// the file any more.
+// through another handle might not hear of an earlier error.
 func (f *file) finish(d disk, own *owner, keys func([]basebackup.Extent) []string) error {
+	defer func() {
+		f.mu.Lock()
+		f.users--
+		f.mu.Unlock()
+	}()
 	if err := f.verify(keys); err != nil {
 		return err
 	}
-	f.mu.Lock()
-	h := f.handle
-	f.mu.Unlock()
+	h := f.handle // ours: we have the file open
 	mode := fs.FileMode(f.entry.Mode & 0o777)
 	if mode == 0 {
 		mode = 0o600

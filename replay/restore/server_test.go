@@ -110,6 +110,7 @@ func (s *site) options(t *testing.T) restore.Options {
 func TestAgainstServers(t *testing.T) {
 	for _, major := range pgtest.Majors() {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			t.Parallel()
 			s := newSite(t, major)
 			t.Run("name", func(t *testing.T) { s.testName(t) })
 			t.Run("latest", func(t *testing.T) { s.testLatest(t) })
