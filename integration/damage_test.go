@@ -46,10 +46,15 @@ func TestEveryObjectDamaged(t *testing.T) {
 	s.fill(2)
 	s.mark(2)
 	s.archiveAll()
-	for _, object := range s.objectFiles() {
+	files := s.objectFiles()
+	last := s.lastSegment()
+	for _, object := range files {
 		rel, err := filepath.Rel(s.objects, object)
 		check(t, err)
 		for name, wound := range wounds {
+			if name == "deleted" && filepath.Base(rel) == last {
+				continue // then the archive ends one segment earlier, and nothing can tell
+			}
 			t.Run(name+" "+kindOf(rel), func(t *testing.T) {
 				heal := keep(t, object)
 				defer heal()
@@ -124,6 +129,16 @@ func (s *site) isNeeded(rel string) bool {
 		return base >= s.firstNeeded()
 	}
 	return true
+}
+
+// lastSegment is the name of the last segment that is archived.
+func (s *site) lastSegment() string {
+	s.t.Helper()
+	var p struct {
+		Last string `json:"last_segment"`
+	}
+	s.run("plan", "--latest", "--json").ok(s.t).json(s.t, &p)
+	return p.Last
 }
 
 // firstNeeded is the name of the first segment that the newest backup needs.

@@ -116,7 +116,7 @@ func TestFullDisk(t *testing.T) {
 	s := newSite(t, siteOptions{major: pgtest.Newest()})
 	s.backup()
 	dir := filepath.Join(small, "restored")
-	s.run("restore", "--immediate", "--to", dir).exits(t, 1).says(t, "space")
+	s.run("restore", "--immediate", "--to", dir).exits(t, 1).says(t, "18 MiB free", "hint:")
 
 	ballast := filepath.Join(small, "ballast")
 	check(t, os.WriteFile(ballast, make([]byte, 16<<20), 0o644))

@@ -74,14 +74,18 @@ type NoBackupError struct {
 	Wanted string `json:"wanted,omitempty"`
 	// Refused are the backups there are, newest first. It is empty if there is
 	// none, or none of the wanted id.
-	Refused    []Refused        `json:"refused"`
-	Incomplete int              `json:"incomplete"`
-	Windows    []catalog.Window `json:"reachable"`
+	Refused []Refused `json:"refused"`
+	// Incomplete are the ids of backups that were begun and have no manifest.
+	Incomplete []string `json:"incomplete,omitempty"`
+	// Problems are objects of the catalogue that are missing or damaged: a
+	// backup among them might have served.
+	Problems []catalog.Problem `json:"problems,omitempty"`
+	Windows  []catalog.Window  `json:"reachable"`
 }
 
 // Absent reports whether there is no such backup at all, as opposed to
 // backups that cannot serve this target.
-func (e *NoBackupError) Absent() bool { return len(e.Refused) == 0 }
+func (e *NoBackupError) Absent() bool { return len(e.Refused) == 0 && len(e.Problems) == 0 }
 
 // Reachable are the windows that can be restored.
 func (e *GapError) Reachable() []catalog.Window { return e.Windows }
@@ -153,24 +157,38 @@ func (e *AmbiguousError) Hint() string {
 
 // Error lists the backups and why each cannot serve.
 func (e *NoBackupError) Error() string {
+	var b strings.Builder
 	switch {
-	case e.Absent() && e.Wanted != "":
-		return fmt.Sprintf("there is no complete backup %s", e.Wanted)
-	case e.Absent() && e.Incomplete > 0:
-		return fmt.Sprintf("there is no complete backup (%d begun and not finished)", e.Incomplete)
-	case e.Absent():
-		return "there is no backup"
+	case len(e.Refused) > 0:
+		fmt.Fprintf(&b, "no backup can start a restore to %s", e.Target)
+	case e.Wanted != "":
+		fmt.Fprintf(&b, "there is no complete backup %s", e.Wanted)
+	default:
+		b.WriteString("there is no complete backup")
 	}
-	parts := make([]string, len(e.Refused))
-	for i, r := range e.Refused {
-		parts[i] = r.Backup + ": " + r.Reason
+	separator := ": "
+	add := func(format string, args ...any) {
+		b.WriteString(separator)
+		fmt.Fprintf(&b, format, args...)
+		separator = "; "
 	}
-	return fmt.Sprintf("no backup can start a restore to %s: %s", e.Target, strings.Join(parts, "; "))
+	for _, r := range e.Refused {
+		add("%s: %s", r.Backup, r.Reason)
+	}
+	for _, p := range e.Problems {
+		add("object %s: %s", p.Object, p.Problem)
+	}
+	for _, id := range e.Incomplete {
+		add("%s was begun and has no manifest", id)
+	}
+	return b.String()
 }
 
 // Hint tells what to do.
 func (e *NoBackupError) Hint() string {
 	switch {
+	case len(e.Problems) > 0:
+		return "The repository is damaged: bring the named objects back from a copy of it, or restore from another repository. `walden list` shows what can be restored."
 	case e.Absent() && e.Wanted != "":
 		return "`walden list` shows the backups there are."
 	case e.Absent():

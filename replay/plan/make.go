@@ -67,6 +67,9 @@ func decide(s *catalog.Snapshot, t Target) (*Plan, Needs, error) {
 	}
 	if p != nil {
 		p.Warnings = append(p.Warnings, d.otherBranches(p)...)
+		for _, bad := range s.Problems {
+			p.Warnings = append(p.Warnings, fmt.Sprintf("Object %s: %s. This plan does not rely on it.", bad.Object, bad.Problem))
+		}
 	}
 	return p, Needs{}, err
 }

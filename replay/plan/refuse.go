@@ -30,10 +30,14 @@ func (d *decision) unreachable(reason, advice string) *UnreachableError {
 }
 
 func (d *decision) noBackup(refused []Refused) *NoBackupError {
-	return &NoBackupError{
+	e := &NoBackupError{
 		Target: d.t.String(), Wanted: d.t.Backup, Refused: refused,
-		Incomplete: len(d.s.Incomplete), Windows: d.s.Windows(),
+		Problems: d.s.Problems, Windows: d.s.Windows(),
 	}
+	for _, b := range d.s.Incomplete {
+		e.Incomplete = append(e.Incomplete, b.ID)
+	}
+	return e
 }
 
 // ambiguous refuses a name that was used more than once.
