@@ -25,9 +25,10 @@ type Options struct {
 	ConfigDirectory string
 	// RunDirectory is made for the server's socket; empty: Directory + ".run",
 	// or a directory in the system's temporary directory where that path would
-	// be too long for a socket.
+	// be too long for a socket or cannot be made.
 	RunDirectory string
-	// LogFile is appended to; empty: Directory + ".log".
+	// LogFile is appended to; empty: Directory + ".log", or a file in the run
+	// directory where that cannot be written.
 	LogFile string
 	// KeepListening lets the server listen on the addresses and the port of its
 	// configuration. By default it listens on no network address.

@@ -489,6 +489,29 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// The directory is ours, the one it lies in is not.
+func TestParentThatCannotBeWritten(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may write everywhere")
+	}
+	t.Parallel()
+	o := newOrigin(t, pgtest.Newest())
+	dir := o.restored(t, nil)
+	parent := filepath.Dir(dir)
+	if err := os.Chmod(parent, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Chmod(parent, 0o700) })
+	got, err := o.run(t, dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.State != recovery.Promoted || filepath.Dir(got.LogFile) != got.Server.SocketDirectory {
+		t.Errorf("%+v", got)
+	}
+	t.Cleanup(func() { os.RemoveAll(got.Server.SocketDirectory) })
+}
+
 // A cluster that keeps its configuration elsewhere: with it restored beside the
 // data directory, and without.
 func TestOutsideConfiguration(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/walden-pg/walden/wal/control"
@@ -77,11 +78,11 @@ func prepare(ctx context.Context, o Options) (*setup, error) {
 	if s.configDir == "" {
 		s.configDir = directory + ".config"
 	}
-	if s.logPath == "" {
-		s.logPath = directory + ".log"
-	}
 	if s.runDir, err = s.makeRunDirectory(o.RunDirectory); err != nil {
 		return nil, err
+	}
+	if s.logPath == "" {
+		s.logPath = s.defaultLog()
 	}
 	if err := s.decideSettings(ctx, o); err != nil {
 		s.removeRunDirectory()
@@ -107,16 +108,22 @@ func checkSignal(directory string) error {
 const maxSocketDirectory = 103 - len("/.s.PGSQL.65535.lock")
 
 func (s *setup) makeRunDirectory(path string) (string, error) {
-	if path == "" {
+	chosen := path != ""
+	if !chosen {
 		path = s.directory + ".run"
 	}
-	if len(path) > maxSocketDirectory {
-		var err error
+	err := errors.ErrUnsupported
+	if len(path) <= maxSocketDirectory {
+		err = os.Mkdir(path, 0o755)
+	}
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		if chosen && !errors.Is(err, errors.ErrUnsupported) {
+			return "", fmt.Errorf("recovery: directory for the socket: %w", err)
+		}
+		// The path is too long, or the directory's parent is not ours to write to.
 		if path, err = os.MkdirTemp("", "walden-run-"); err != nil {
 			return "", fmt.Errorf("recovery: directory for the socket: %w", err)
 		}
-	} else if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", fmt.Errorf("recovery: directory for the socket: %w", err)
 	}
 	info, err := os.Lstat(path)
 	if err != nil {
@@ -129,6 +136,20 @@ func (s *setup) makeRunDirectory(path string) (string, error) {
 		return "", fmt.Errorf("recovery: directory for the socket: %w", err)
 	}
 	return path, s.owner.give(path)
+}
+
+// defaultLog is beside the data directory or, where that cannot be written,
+// in the run directory.
+func (s *setup) defaultLog() string {
+	path := s.directory + ".log"
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	if errors.Is(err, os.ErrPermission) {
+		return filepath.Join(s.runDir, "postgresql.log")
+	}
+	if err == nil {
+		_ = f.Close() // nothing was written
+	}
+	return path
 }
 
 // removeRunDirectory takes away what was made for a server that has ended. What
