@@ -132,5 +132,5 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("a backup that met a full disk is listed: %+v", list.Backups)
 	}
 	check(t, os.Remove(ballast))
-	c.run("backup", "--checkpoint", "fast").ok(t)
+	c.run("backup", "--checkpoint", "fast", "--wal-timeout", "1s").ok(t)
 }

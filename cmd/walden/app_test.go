@@ -133,11 +133,19 @@ func TestCompletion(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "complete ") {
 		t.Errorf("exit %d: %s", code, out)
 	}
-	_, out, _ = walden(t, nil, "--generate-bash-completion")
+	// The library looks at the process's own arguments for the word before.
+	saved := os.Args
+	defer func() { os.Args = saved }()
+	candidates := func(args ...string) string {
+		os.Args = append([]string{"walden"}, args...)
+		_, out, _ := walden(t, nil, args...)
+		return out
+	}
+	out = candidates("--generate-bash-completion")
 	if !strings.Contains(out, "restore") {
 		t.Errorf("candidates: %q", out)
 	}
-	_, out, _ = walden(t, nil, "restore", "--ti", "--generate-bash-completion")
+	out = candidates("restore", "--ti", "--generate-bash-completion")
 	if !strings.Contains(out, "--time") {
 		t.Errorf("candidates of restore: %q", out)
 	}

@@ -30,6 +30,6 @@ func moment(t *time.Time) string {
 }
 
 // heading writes a section's title.
-func heading(w io.Writer, format string, args ...any) {
-	fmt.Fprintf(w, "\n"+format+"\n", args...)
+func heading(w io.Writer, title string) {
+	fmt.Fprintf(w, "\n%s\n", title)
 }

@@ -35,7 +35,7 @@ func (d *decision) build(o outcome) (*Plan, error) {
 	}
 	p.Path = stretches(o.path, o.backup.StartLSN, max(end, o.backup.StopLSN), first, last)
 	p.StoredBytes = d.storedBytes(o.path, first, last)
-	p.Warnings = append(p.Warnings, d.caveats(o, last)...)
+	p.Warnings = append(p.Warnings, d.caveats(o)...)
 	return p, nil
 }
 
@@ -224,7 +224,7 @@ func (d *decision) storedBytes(p catalog.Path, first, last uint64) int64 {
 }
 
 // caveats are what a person may not expect of the plan.
-func (d *decision) caveats(o outcome, last uint64) []string {
+func (d *decision) caveats(o outcome) []string {
 	var list []string
 	if !o.path.KnownByName {
 		list = append(list, fmt.Sprintf("The history file of timeline %s is not archived: recovery is told to stay on the backup's own timeline.", o.path.Timeline))

@@ -37,13 +37,13 @@ func (c *lz4High) compress(dst, raw []byte) []byte { return appendLZ4(dst, raw, 
 
 type zstdEncoder struct{ e *zstd.Encoder }
 
-func (c zstdEncoder) compress(dst, raw []byte) []byte { return c.e.EncodeAll(raw, dst) }
+func (c *zstdEncoder) compress(dst, raw []byte) []byte { return c.e.EncodeAll(raw, dst) }
 
 // The memory of compressors, decompressors and frames is kept for the next
 // object: a service seals many small ones.
 var (
 	lz4Pool     sync.Pool                                // *lz4Fast
-	zstdPools   [zstd.SpeedBestCompression + 1]sync.Pool // zstdEncoder, by speed
+	zstdPools   [zstd.SpeedBestCompression + 1]sync.Pool // *zstdEncoder, by speed
 	zstdDecPool sync.Pool                                // *zstd.Decoder
 	bufferPool  sync.Pool                                // *[]byte, cap maxStoredFrame
 )
@@ -88,7 +88,7 @@ func newCompressor(c Codec, level int) (compressor, error) {
 		return &lz4Fast{}, nil
 	case CodecZstd:
 		speed := zstdSpeed(level)
-		if c, ok := zstdPools[speed].Get().(zstdEncoder); ok {
+		if c, ok := zstdPools[speed].Get().(*zstdEncoder); ok {
 			return c, nil
 		}
 		// The checksum is for those who decompress without Walden.
@@ -97,7 +97,7 @@ func newCompressor(c Codec, level int) (compressor, error) {
 		if err != nil {
 			return nil, err
 		}
-		return zstdEncoder{e}, nil
+		return &zstdEncoder{e}, nil
 	}
 	return storer{}, nil
 }
@@ -107,7 +107,7 @@ func recycleCompressor(c compressor, level int) {
 	switch c := c.(type) {
 	case *lz4Fast:
 		lz4Pool.Put(c)
-	case zstdEncoder:
+	case *zstdEncoder:
 		zstdPools[zstdSpeed(level)].Put(c)
 	}
 }

@@ -125,7 +125,7 @@ func TestDamagedFrameIsNamed(t *testing.T) {
 	if !errors.As(err, &e) || e.Offset != info.offset || e.Kind != Corrupt {
 		t.Errorf("%v, want offset %d", err, info.offset)
 	}
-	if _, again := r.Read(make([]byte, 1)); again != err {
+	if _, again := r.Read(make([]byte, 1)); !errors.Is(again, err) {
 		t.Errorf("the error is not sticky: %v", again)
 	}
 }
@@ -416,7 +416,7 @@ func TestBrokenSource(t *testing.T) {
 				switch {
 				case err == nil:
 					t.Errorf("%s, after %d, %v: no error", name, after, cause)
-				case cause == io.EOF:
+				case errors.Is(cause, io.EOF):
 					wantError(t, err, Truncated)
 				case errors.As(err, &e) || !errors.Is(err, cause):
 					t.Errorf("%s, after %d, %v: %v", name, after, cause, err)

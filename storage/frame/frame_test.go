@@ -11,8 +11,9 @@ import (
 	"os/exec"
 	"testing"
 
-	"github.com/walden-pg/walden/internal/crc32c"
 	"github.com/zeebo/blake3"
+
+	"github.com/walden-pg/walden/internal/crc32c"
 )
 
 var boundarySizes = []int{

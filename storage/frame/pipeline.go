@@ -6,8 +6,9 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/walden-pg/walden/internal/crc32c"
 	"github.com/zeebo/blake3"
+
+	"github.com/walden-pg/walden/internal/crc32c"
 )
 
 // job is one frame on its way from raw to stored bytes.

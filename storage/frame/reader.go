@@ -99,7 +99,7 @@ func (r *reader) Read(p []byte) (int, error) {
 func (r *reader) WriteTo(w io.Writer) (int64, error) {
 	var total int64
 	for {
-		if err := r.fill(); err == io.EOF {
+		if err := r.fill(); errors.Is(err, io.EOF) {
 			return total, nil
 		} else if err != nil {
 			return total, err
@@ -228,7 +228,7 @@ func (j *frameJob) read(o *Object, number int, body io.Reader) error {
 	j.number, j.err = number, nil
 	j.stored = j.stored[:info.storedLen] // at most maxStoredFrame: parseFrames saw to it
 	n, err := readFull(body, j.stored)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return o.errorAt(info.offset, Truncated, "frame %d has %d bytes instead of %d", number, n, info.storedLen)
 	}
 	if err != nil {

@@ -3,8 +3,9 @@ package frame
 import (
 	"encoding/binary"
 
-	"github.com/walden-pg/walden/internal/crc32c"
 	"github.com/zeebo/blake3"
+
+	"github.com/walden-pg/walden/internal/crc32c"
 )
 
 // pageShift combines the checksum of what was there with that of a full page.

@@ -3,6 +3,7 @@ package frame
 import (
 	"bytes"
 	"context"
+	"errors"
 	"hash"
 	"io"
 
@@ -36,7 +37,7 @@ func (c *wholeCheck) add(stored []byte) { c.digest.Write(stored) }
 func (c *wholeCheck) rest(o *Object, body io.Reader) error {
 	f := o.footer
 	n, err := io.CopyN(c.digest, body, f.IndexLength)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return o.errorAt(f.IndexOffset, Truncated, "the index has %d bytes instead of %d", n, f.IndexLength)
 	}
 	if err != nil {
@@ -50,7 +51,7 @@ func (c *wholeCheck) rest(o *Object, body io.Reader) error {
 	var end [FooterSize + 1]byte
 	m, err := readFull(body, end[:])
 	switch {
-	case err != nil && err != io.EOF:
+	case err != nil && !errors.Is(err, io.EOF):
 		return o.sourceError(f.BodyLength, err)
 	case m > FooterSize:
 		return o.errorAt(f.StoredSize(), Corrupt, "bytes follow the footer")

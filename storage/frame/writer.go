@@ -114,7 +114,7 @@ func (w *Writer) ReadFrom(r io.Reader) (int64, error) {
 		w.advance(n)
 		total += int64(n)
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return total, nil
 		case err != nil:
 			return total, err

@@ -56,7 +56,7 @@ func TestWriterErrors(t *testing.T) {
 				if writeErr != nil && !errors.Is(writeErr, want) {
 					t.Errorf("%d of %d bytes: Write: %v", left, total, writeErr)
 				}
-				if _, again := w.Close(); again != err {
+				if _, again := w.Close(); !errors.Is(again, err) {
 					t.Errorf("second Close: %v", again)
 				}
 				if _, err := w.Write(raw[:1]); !errors.Is(err, want) {

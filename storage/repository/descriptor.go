@@ -8,8 +8,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/walden-pg/walden/storage/frame"
 	"github.com/zeebo/blake3"
+
+	"github.com/walden-pg/walden/storage/frame"
 )
 
 const (

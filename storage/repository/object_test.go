@@ -314,11 +314,11 @@ func TestSpool(t *testing.T) {
 		}
 		p := make([]byte, 1000)
 		for _, off := range []int64{0, chunkSize - 500, s.size - 1000} {
-			if n, err := s.ReadAt(p, off); n != 1000 || err != nil && err != io.EOF || !bytes.Equal(p, raw[off:off+1000]) {
+			if n, err := s.ReadAt(p, off); n != 1000 || err != nil && !errors.Is(err, io.EOF) || !bytes.Equal(p, raw[off:off+1000]) {
 				t.Errorf("limit %d: ReadAt %d: %d, %v", limit, off, n, err)
 			}
 		}
-		if n, err := s.ReadAt(p, s.size-10); n != 10 || err != io.EOF {
+		if n, err := s.ReadAt(p, s.size-10); n != 10 || !errors.Is(err, io.EOF) {
 			t.Errorf("limit %d: at the end: %d, %v", limit, n, err)
 		}
 		s.close()
