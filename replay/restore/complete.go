@@ -103,8 +103,7 @@ func (r *restorer) rewriteMap() error {
 
 // configure writes the settings and the signal file.
 func (r *restorer) configure() error {
-	const auto = "postgresql.auto.conf"
-	old, err := os.ReadFile(r.data(auto))
+	old, err := os.ReadFile(r.data(autoConf))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -112,11 +111,11 @@ func (r *restorer) configure() error {
 		old = append(old, '\n')
 	}
 	text := string(old) + r.settings.block(r.manifest.ID, r.plan.Target, time.Now())
-	temp := r.data(auto + ".walden")
+	temp := r.data(autoConf + ".walden")
 	if err := r.write(temp, text); err != nil {
 		return err
 	}
-	if err := r.disk.Rename(temp, r.data(auto)); err != nil {
+	if err := r.disk.Rename(temp, r.data(autoConf)); err != nil {
 		return err
 	}
 	// The backup of a standby, or of a cluster in recovery, has its own.
@@ -194,7 +193,7 @@ func (r *restorer) unmarkAll() error {
 func (r *restorer) result() *Result {
 	res := &Result{
 		Directory: r.targets.data.path, Backup: r.manifest.ID,
-		Files: r.copier.progress.Files, Bytes: r.copier.progress.Bytes,
+		Files: r.manifest.Files, Bytes: r.manifest.Bytes,
 		Settings: r.settings.lines, Cleared: r.settings.cleared, Warnings: r.warn(),
 	}
 	for _, ts := range r.targets.tablespaces {

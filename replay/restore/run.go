@@ -33,7 +33,14 @@ func run(ctx context.Context, repo *repository.Repository, p *plan.Plan, o Optio
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
-	if err := r.prepare(ctx); err != nil {
+	if err := r.load(ctx); err != nil {
+		return nil, err
+	}
+	if chosen, err := chooseTargets(o, r.manifest); err == nil && r.alreadyDone(chosen) {
+		r.targets, r.layout = chosen, newLayout(chosen, r.manifest)
+		return r.repeated(), nil
+	}
+	if err := r.check(); err != nil {
 		return nil, err
 	}
 	if err := r.begin(); err != nil {
@@ -72,8 +79,8 @@ type restorer struct {
 // essential are the files without which a directory is no backup.
 var essential = []string{"PG_VERSION", "backup_label", controlPath, basebackup.ManifestPath}
 
-// prepare makes every check that can be made before something is written.
-func (r *restorer) prepare(ctx context.Context) error {
+// load reads what the backup says of itself, and decides on the settings.
+func (r *restorer) load(ctx context.Context) error {
 	incs, err := archive.Incarnations(ctx, r.repo, r.plan.Cluster)
 	if err != nil {
 		return fmt.Errorf("restore: %w", err)
@@ -89,9 +96,12 @@ func (r *restorer) prepare(ctx context.Context) error {
 	if r.manifest, err = basebackup.Load(ctx, r.repo, r.inc, r.plan.Backup.ID); err != nil {
 		return fmt.Errorf("restore: %w", err)
 	}
-	if r.settings, err = makeSettings(r.plan, r.manifest, r.options); err != nil {
-		return err
-	}
+	r.settings, err = makeSettings(r.plan, r.manifest, r.options)
+	return err
+}
+
+// check makes every check that can be made before something is written.
+func (r *restorer) check() (err error) {
 	if r.targets, err = checkTargets(r.options, r.manifest); err != nil {
 		return err
 	}

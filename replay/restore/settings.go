@@ -139,10 +139,17 @@ func checkSetting(name string) error {
 	return nil
 }
 
+const (
+	// autoConf is the file that settings are appended to.
+	autoConf = "postgresql.auto.conf"
+	// blockBegins is how a restore's settings begin there; the date follows.
+	blockBegins = "# Written by walden on "
+)
+
 // block is the text that is appended to postgresql.auto.conf.
 func (s *settings) block(backup, target string, now time.Time) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n# Written by walden on %s: restore of backup %s to %s.\n",
+	fmt.Fprintf(&b, "\n%s%s: restore of backup %s to %s.\n", blockBegins,
 		now.UTC().Format("2006-01-02 15:04:05 MST"), backup, oneLine(target))
 	for _, l := range s.lines {
 		fmt.Fprintf(&b, "%s = %s\n", l.Name, quote(l.Value))
