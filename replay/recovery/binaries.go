@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -93,7 +92,7 @@ func usualPlaces(ctx context.Context, major int) []string {
 	return places
 }
 
-var versionForm = regexp.MustCompile(`^postgres \(PostgreSQL\) (\d+)`)
+var versionForm = lazily(`^postgres \(PostgreSQL\) (\d+)`)
 
 // binaryMajor asks a server program for its major version.
 func binaryMajor(ctx context.Context, path string) (int, error) {
@@ -106,7 +105,7 @@ func binaryMajor(ctx context.Context, path string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("it does not run: %w", err)
 	}
-	m := versionForm.FindSubmatch(out)
+	m := versionForm().FindSubmatch(out)
 	if m == nil {
 		return 0, fmt.Errorf("it says %.60q", strings.TrimSpace(string(out)))
 	}

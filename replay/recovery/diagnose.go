@@ -2,7 +2,6 @@ package recovery
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -10,46 +9,46 @@ import (
 // diagnosis is a sort of failure that is recognised by the server's words.
 type diagnosis struct {
 	kind FailureKind
-	text *regexp.Regexp
+	text pattern
 	hint string
 }
 
 // diagnoses are tried in order against the FATAL and PANIC messages and then
 // against the server's earliest words.
 var diagnoses = []diagnosis{
-	{FailureTargetNotReached, regexp.MustCompile(`recovery ended before configured recovery target was reached`),
+	{FailureTargetNotReached, lazily(`recovery ended before configured recovery target was reached`),
 		"the archive's WAL ends before the target: choose an earlier target, or restore without one (--latest)"},
-	{FailureInconsistent, regexp.MustCompile(`requested recovery stop point is before consistent recovery point`),
+	{FailureInconsistent, lazily(`requested recovery stop point is before consistent recovery point`),
 		"the target lies before the end of the backup: choose an older backup, or a target after the backup's stop LSN"},
-	{FailureInconsistent, regexp.MustCompile(`WAL ends before (end of online backup|consistent recovery point)`),
+	{FailureInconsistent, lazily(`WAL ends before (end of online backup|consistent recovery point)`),
 		"WAL that the backup needs is missing or damaged: run walden verify, and restore from another backup"},
-	{FailureTimeline, regexp.MustCompile(`requested timeline \d+ (is not a child of this server's history|does not contain minimum recovery point)|recovery target timeline \d+ does not exist`),
+	{FailureTimeline, lazily(`requested timeline \d+ (is not a child of this server's history|does not contain minimum recovery point)|recovery target timeline \d+ does not exist`),
 		"the backup does not lie on the path to that timeline: choose another timeline, or another backup"},
-	{FailureRestoreCommand, regexp.MustCompile(`could not restore file ".*" from archive|archive file ".*" has wrong size|restore_command.*(failed|must)|must specify "?restore_command"?`),
+	{FailureRestoreCommand, lazily(`could not restore file ".*" from archive|archive file ".*" has wrong size|restore_command.*(failed|must)|must specify "?restore_command"?`),
 		"the command that fetches WAL failed; what it said is in the log. When its cause is gone, start the server again: recovery goes on where it was"},
-	{FailureStart, regexp.MustCompile(`could not create any TCP/IP sockets|could not bind .* address|Address already in use`),
+	{FailureStart, lazily(`could not create any TCP/IP sockets|could not bind .* address|Address already in use`),
 		"the port is in use: choose another, or stop the server that uses it"},
-	{FailureStart, regexp.MustCompile(`could not create any Unix-domain sockets|could not create lock file "[^"]*\.s\.PGSQL|Unix-domain socket path ".*" is too long`),
+	{FailureStart, lazily(`could not create any Unix-domain sockets|could not create lock file "[^"]*\.s\.PGSQL|Unix-domain socket path ".*" is too long`),
 		"the socket could not be made: choose another run directory"},
-	{FailureStart, regexp.MustCompile(`lock file "postmaster\.pid" (already exists|is empty)|pre-existing shared memory block`),
+	{FailureStart, lazily(`lock file "postmaster\.pid" (already exists|is empty)|pre-existing shared memory block`),
 		"a server runs on this directory, or parts of one that died still do: stop it first"},
-	{FailureStart, regexp.MustCompile(`could not access file "(.*)": No such file or directory|could not load library`),
+	{FailureStart, lazily(`could not access file "(.*)": No such file or directory|could not load library`),
 		"a library that the configuration asks for (shared_preload_libraries) is not installed here: install it, or set shared_preload_libraries to '' for this server"},
-	{FailureStart, regexp.MustCompile(`data directory ".*" has (wrong ownership|invalid permissions)|could not (read permissions|access directory)|Permission denied`),
+	{FailureStart, lazily(`data directory ".*" has (wrong ownership|invalid permissions)|could not (read permissions|access directory)|Permission denied`),
 		"the directory must belong to the user that runs the server, with mode 0700 or 0750"},
-	{FailureStart, regexp.MustCompile(`"root" execution of the PostgreSQL server is not permitted`),
+	{FailureStart, lazily(`"root" execution of the PostgreSQL server is not permitted`),
 		"start it as the user that owns the data directory"},
-	{FailureStart, regexp.MustCompile(`could not map anonymous shared memory|could not create shared memory segment|could not create semaphores`),
+	{FailureStart, lazily(`could not map anonymous shared memory|could not create shared memory segment|could not create semaphores`),
 		"this machine has not the memory that the configuration asks for: set shared_buffers (and huge_pages = off) lower for this server"},
-	{FailureStart, regexp.MustCompile(`could not load (server certificate|private key|root certificate)|could not load .*pg_hba\.conf|could not open (configuration )?file|could not access the server configuration file`),
+	{FailureStart, lazily(`could not load (server certificate|private key|root certificate)|could not load .*pg_hba\.conf|could not open (configuration )?file|could not access the server configuration file`),
 		"a file that the configuration names is missing on this machine"},
-	{FailureStart, regexp.MustCompile(`configuration file ".*" contains errors|unrecognized configuration parameter|invalid value for parameter|parameter ".*" (cannot|requires)`),
+	{FailureStart, lazily(`configuration file ".*" contains errors|unrecognized configuration parameter|invalid value for parameter|parameter ".*" (cannot|requires)`),
 		"the configuration does not suit this server: correct it, or override the setting"},
-	{FailureDied, regexp.MustCompile(`No space left on device`),
+	{FailureDied, lazily(`No space left on device`),
 		"the disk is full: make room and start the server again, recovery goes on where it was"},
 }
 
-var smaller = regexp.MustCompile(`(\w+) = (-?\d+) is a lower setting than on the (?:primary|master) server,? (?:where its value was|\(its value was) (-?\d+)`)
+var smaller = lazily(`(\w+) = (-?\d+) is a lower setting than on the (?:primary|master) server,? (?:where its value was|\(its value was) (-?\d+)`)
 
 // diagnose says why a server did not reach its target. exit is how the process
 // ended, "" if it still ran.
@@ -60,7 +59,7 @@ func (o *observer) diagnose(exit, logFile string) *Failure {
 	}
 	for _, e := range o.fatal {
 		for _, d := range diagnoses {
-			if d.text.MatchString(e.text) || d.text.MatchString(e.detail) {
+			if d.text().MatchString(e.text) || d.text().MatchString(e.detail) {
 				f.Kind, f.Hint, f.Reason = d.kind, d.hint, firstLine(e.text)
 				return f
 			}
@@ -70,7 +69,7 @@ func (o *observer) diagnose(exit, logFile string) *Failure {
 	for _, line := range append(o.faultTexts(), o.foreign...) {
 		for _, d := range diagnoses {
 			// Before replay anything that was wrong is why it did not begin.
-			if o.redoStart == 0 && d.text.MatchString(line) {
+			if o.redoStart == 0 && d.text().MatchString(line) {
 				f.Kind, f.Hint, f.Reason = d.kind, d.hint, firstLine(line)
 				return f
 			}
@@ -82,9 +81,9 @@ func (o *observer) diagnose(exit, logFile string) *Failure {
 
 func (o *observer) diagnoseSettings(f *Failure) bool {
 	e := o.tooSmall
-	m := smaller.FindStringSubmatch(e.detail)
+	m := smaller().FindStringSubmatch(e.detail)
 	if m == nil {
-		m = smaller.FindStringSubmatch(e.text) // 13 had it in the message
+		m = smaller().FindStringSubmatch(e.text) // 13 had it in the message
 	}
 	if m == nil {
 		return false

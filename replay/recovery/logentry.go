@@ -1,7 +1,6 @@
 package recovery
 
 import (
-	"regexp"
 	"strings"
 )
 
@@ -21,7 +20,7 @@ type entry struct {
 
 // A field of a message: the prefix may be missing, since the server's earliest
 // messages are written before it knows its settings.
-var lineForm = regexp.MustCompile(
+var lineForm = lazily(
 	`^(?:\S+ \S+ \S+ \[\d+\] ([0-9A-Z]{5}) )?` +
 		`(DEBUG[1-5]?|LOG|INFO|NOTICE|WARNING|ERROR|FATAL|PANIC|DETAIL|HINT|CONTEXT|STATEMENT|QUERY|LOCATION|BACKTRACE):  ?(.*)$`)
 
@@ -73,7 +72,7 @@ func (r *logReader) line(line string) {
 		}
 		return
 	}
-	m := lineForm.FindStringSubmatch(line)
+	m := lineForm().FindStringSubmatch(line)
 	if m == nil {
 		// What has the shape of no message comes from restore_command, or from
 		// the server's earliest words ("postgres: could not …").

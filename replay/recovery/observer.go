@@ -1,7 +1,6 @@
 package recovery
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -42,17 +41,17 @@ type observer struct {
 }
 
 var (
-	lsnIn      = regexp.MustCompile(`[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}`)
-	stopTx     = regexp.MustCompile(`^recovery stopping (before|after) (commit|abort) of (?:prepared )?transaction (\d+), time (.+)$`)
-	stopLSN    = regexp.MustCompile(`^recovery stopping (before|after) WAL location \(LSN\) "([0-9A-Fa-f]+/[0-9A-Fa-f]+)"$`)
-	stopName   = regexp.MustCompile(`(?s)^recovery stopping at restore point "(.*)", time (.+)$`)
-	restored   = regexp.MustCompile(`^restored log file "([0-9A-F]{24}|[0-9A-F]{8}\.history)" from archive$`)
-	redoFrom   = regexp.MustCompile(`^redo starts at (\S+)$`)
-	redoAt     = regexp.MustCompile(`^redo in progress, elapsed time: .*current LSN: (\S+)$`)
-	redoDone   = regexp.MustCompile(`^redo done at (\S+)`)
-	consistent = regexp.MustCompile(`^consistent recovery state reached at (\S+)$`)
-	lastTime   = regexp.MustCompile(`^last completed transaction was at log time (.+)$`)
-	newLine    = regexp.MustCompile(`^selected new timeline ID: (\d+)$`)
+	lsnIn      = lazily(`[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}`)
+	stopTx     = lazily(`^recovery stopping (before|after) (commit|abort) of (?:prepared )?transaction (\d+), time (.+)$`)
+	stopLSN    = lazily(`^recovery stopping (before|after) WAL location \(LSN\) "([0-9A-Fa-f]+/[0-9A-Fa-f]+)"$`)
+	stopName   = lazily(`(?s)^recovery stopping at restore point "(.*)", time (.+)$`)
+	restored   = lazily(`^restored log file "([0-9A-F]{24}|[0-9A-F]{8}\.history)" from archive$`)
+	redoFrom   = lazily(`^redo starts at (\S+)$`)
+	redoAt     = lazily(`^redo in progress, elapsed time: .*current LSN: (\S+)$`)
+	redoDone   = lazily(`^redo done at (\S+)`)
+	consistent = lazily(`^consistent recovery state reached at (\S+)$`)
+	lastTime   = lazily(`^last completed transaction was at log time (.+)$`)
+	newLine    = lazily(`^selected new timeline ID: (\d+)$`)
 )
 
 // take learns from one entry.
@@ -113,14 +112,14 @@ func (o *observer) takeStop(text string) bool {
 		return false
 	}
 	s := Stop{Message: strings.ReplaceAll(text, "\n", " ")}
-	if m := stopTx.FindStringSubmatch(text); m != nil {
+	if m := stopTx().FindStringSubmatch(text); m != nil {
 		s.Kind, s.Before, s.Abort = StopTransaction, m[1] == "before", m[2] == "abort"
 		xid, _ := strconv.ParseUint(m[3], 10, 32)
 		s.XID, s.Time = uint32(xid), parseTime(m[4])
-	} else if m := stopLSN.FindStringSubmatch(text); m != nil {
+	} else if m := stopLSN().FindStringSubmatch(text); m != nil {
 		s.Kind, s.Before = StopLSN, m[1] == "before"
 		s.LSN, _ = wal.ParseLSN(m[2])
-	} else if m := stopName.FindStringSubmatch(text); m != nil {
+	} else if m := stopName().FindStringSubmatch(text); m != nil {
 		s.Kind, s.Name, s.Time = StopRestorePoint, m[1], parseTime(m[2])
 	} else if strings.HasPrefix(text, "recovery stopping after reaching consistency") {
 		s.Kind = StopConsistency
@@ -131,13 +130,13 @@ func (o *observer) takeStop(text string) bool {
 
 // takePosition recognises how far replay has got.
 func (o *observer) takePosition(text string) bool {
-	if m := restored.FindStringSubmatch(text); m != nil {
+	if m := restored().FindStringSubmatch(text); m != nil {
 		o.takeRestored(m[1])
 		return true
 	}
-	lsn := func(form *regexp.Regexp) wal.LSN {
-		if m := form.FindStringSubmatch(text); m != nil {
-			if found := lsnIn.FindString(m[1]); found != "" {
+	lsn := func(form pattern) wal.LSN {
+		if m := form().FindStringSubmatch(text); m != nil {
+			if found := lsnIn().FindString(m[1]); found != "" {
 				v, _ := wal.ParseLSN(found)
 				return v
 			}
@@ -152,9 +151,9 @@ func (o *observer) takePosition(text string) bool {
 		o.redoDone, o.position = true, max(o.position, v)
 	} else if v := lsn(consistent); v != 0 {
 		o.consistentAt, o.position = v, max(o.position, v)
-	} else if m := lastTime.FindStringSubmatch(text); m != nil {
+	} else if m := lastTime().FindStringSubmatch(text); m != nil {
 		o.lastTime = parseTime(m[1])
-	} else if m := newLine.FindStringSubmatch(text); m != nil {
+	} else if m := newLine().FindStringSubmatch(text); m != nil {
 		n, _ := strconv.ParseUint(m[1], 10, 32)
 		o.newTimeline = wal.TimelineID(n)
 	} else {

@@ -1,15 +1,14 @@
 package recovery
 
 import (
-	"regexp"
 	"strings"
 )
 
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`)
+var plainWord = lazily(`^[A-Za-z0-9_@%+=:,./-]+$`)
 
 // shellQuote makes one word of a POSIX shell out of s.
 func shellQuote(s string) string {
-	if plainWord.MatchString(s) {
+	if plainWord().MatchString(s) {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
