@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/walden-pg/walden/basebackup"
+	"github.com/walden-pg/walden/internal/server"
 )
 
 // settings are those recorded with a backup: the ones a hot standby must not
@@ -35,7 +36,7 @@ const (
 // Facts implements basebackup.Server.
 func (s *Server) Facts(ctx context.Context) (basebackup.Facts, error) {
 	f := &factFinder{facts: basebackup.Facts{Settings: map[string]string{}}}
-	conn, err := s.connectSQL(ctx)
+	conn, err := s.connect(ctx, server.SQL, nil)
 	if err != nil {
 		if ctx.Err() != nil {
 			return basebackup.Facts{}, ctx.Err()
@@ -48,23 +49,6 @@ func (s *Server) Facts(ctx context.Context) (basebackup.Facts, error) {
 	f.readSettings(ctx)
 	f.readConfigFiles(ctx)
 	return f.facts, ctx.Err()
-}
-
-// connectSQL opens a normal connection. A role that was made for replication
-// has no database of its own name: where the settings name none, postgres will do.
-func (s *Server) connectSQL(ctx context.Context) (*pgconn.PgConn, error) {
-	conn, err := s.connect(ctx, false, nil)
-	var pg *pgconn.PgError
-	if err == nil || !errors.As(err, &pg) || pg.Code != "3D000" { // invalid_catalog_name
-		return conn, err
-	}
-	config, parseErr := pgconn.ParseConfig(s.o.Conninfo)
-	if parseErr != nil || config.Database != "" && config.Database != config.User {
-		return nil, err
-	}
-	other := *s
-	other.database = "postgres"
-	return other.connect(ctx, false, nil)
 }
 
 func (s *Server) user() string {

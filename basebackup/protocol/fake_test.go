@@ -16,6 +16,7 @@ import (
 	"github.com/walden-pg/walden/basebackup"
 	"github.com/walden-pg/walden/basebackup/protocol"
 	"github.com/walden-pg/walden/internal/pgtest/fakepg"
+	"github.com/walden-pg/walden/internal/server"
 )
 
 // entry is what a scripted server sends and what a sink receives.
@@ -437,8 +438,8 @@ func TestConnectHints(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = src.Identify(context.Background())
-	var refused *protocol.ConnectError
-	if !errors.As(err, &refused) || refused.Hint() == "" || !refused.Replication {
+	var refused *server.ConnectError
+	if !errors.As(err, &refused) || refused.Hint() == "" || refused.Mode != server.Replication {
 		t.Errorf("error %v", err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/walden-pg/walden/basebackup"
+	"github.com/walden-pg/walden/internal/server"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/stream"
 )
@@ -27,7 +28,7 @@ func (s *Server) Reserve(ctx context.Context) (basebackup.Reservation, error) {
 	random := make([]byte, 6)
 	_, _ = rand.Read(random) // never fails
 	slot := "walden_backup_" + hex.EncodeToString(random)
-	conn, err := s.connect(ctx, true, nil)
+	conn, err := s.connect(ctx, server.Replication, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +108,7 @@ func answered(err error) bool {
 const maxFetches = 3
 
 func (r *reservation) reconnect(ctx context.Context, lost error) (*pgconn.PgConn, string, error) {
-	conn, err := r.server.connect(ctx, true, nil)
+	conn, err := r.server.connect(ctx, server.Replication, nil)
 	if err != nil {
 		return r.conn, r.slot, errors.Join(lost, err)
 	}
@@ -118,7 +119,7 @@ func (r *reservation) reconnect(ctx context.Context, lost error) (*pgconn.PgConn
 // History implements basebackup.Reservation. It needs no slot, and so a
 // connection of its own, which cannot have been cut meanwhile.
 func (r *reservation) History(ctx context.Context, tli wal.TimelineID) ([]byte, error) {
-	conn, err := r.server.connect(ctx, true, nil)
+	conn, err := r.server.connect(ctx, server.Replication, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/walden-pg/walden/basebackup"
+	"github.com/walden-pg/walden/internal/server"
 	"github.com/walden-pg/walden/wal"
 )
 
@@ -20,7 +21,7 @@ import (
 // server and returns ctx.Err(), wrapped.
 func (s *Server) Run(ctx context.Context, o basebackup.SourceOptions, sink basebackup.Sink) error {
 	var warnings notices
-	conn, err := s.connect(ctx, true, warnings.add)
+	conn, err := s.connect(ctx, server.Replication, warnings.add)
 	if err != nil {
 		return err
 	}

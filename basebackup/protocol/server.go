@@ -2,7 +2,6 @@ package protocol
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/walden-pg/walden/basebackup"
+	"github.com/walden-pg/walden/internal/server"
 	"github.com/walden-pg/walden/wal"
 )
 
@@ -20,8 +20,6 @@ import (
 type Options struct {
 	// Conninfo is a libpq connection string or URL, without replication=….
 	Conninfo string
-	// ApplicationName is shown in pg_stat_activity; "walden" if empty.
-	ApplicationName string
 	// Logger receives the server's notices at debug level; nil: none.
 	Logger *slog.Logger
 }
@@ -40,9 +38,6 @@ var (
 
 // New checks the connection string. It does not connect.
 func New(o Options) (*Server, error) {
-	if o.ApplicationName == "" {
-		o.ApplicationName = "walden"
-	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -52,36 +47,20 @@ func New(o Options) (*Server, error) {
 	return &Server{o: o}, nil
 }
 
-// connect opens a connection; a replication connection if replication is true.
-// Notices go to notice, if it is not nil.
-func (s *Server) connect(ctx context.Context, replication bool, notice func(*pgconn.Notice)) (*pgconn.PgConn, error) {
-	config, err := pgconn.ParseConfig(s.o.Conninfo)
-	if err != nil {
-		return nil, fmt.Errorf("connection settings: %w", err)
-	}
-	if config.RuntimeParams["application_name"] == "" {
-		config.RuntimeParams["application_name"] = s.o.ApplicationName
-	}
-	if s.database != "" {
-		config.Database = s.database
-	}
-	delete(config.RuntimeParams, "replication")
-	if replication {
-		config.RuntimeParams["replication"] = "true"
-		// The connection that holds a slot is idle while files are copied.
-		config.RuntimeParams["idle_session_timeout"] = "0"
-	}
-	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
-		s.o.Logger.Debug("notice of the server", "severity", n.Severity, "message", n.Message, "detail", n.Detail)
-		if notice != nil {
-			notice(n)
+// connect opens a connection. Notices go to notice, if it is not nil.
+func (s *Server) connect(ctx context.Context, mode server.Mode, notice func(*pgconn.Notice)) (*pgconn.PgConn, error) {
+	return server.Connect(ctx, s.o.Conninfo, mode, func(config *pgconn.Config) {
+		if mode == server.Replication {
+			// The connection that holds a slot is idle while files are copied.
+			config.RuntimeParams["idle_session_timeout"] = "0"
 		}
-	}
-	conn, err := pgconn.ConnectConfig(ctx, config)
-	if err != nil {
-		return nil, &ConnectError{Replication: replication, User: config.User, Err: err}
-	}
-	return conn, nil
+		config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+			s.o.Logger.Debug("notice of the server", "severity", n.Severity, "message", n.Message, "detail", n.Detail)
+			if notice != nil {
+				notice(n)
+			}
+		}
+	})
 }
 
 // closeConn says goodbye, without waiting long for a server that is gone.
@@ -91,50 +70,9 @@ func closeConn(conn *pgconn.PgConn) {
 	_ = conn.Close(ctx)
 }
 
-// ConnectError says that no connection could be had.
-type ConnectError struct {
-	// Replication says which kind was asked for.
-	Replication bool
-	User        string
-	Err         error
-}
-
-// Error tells the kind of the connection and the cause.
-func (e *ConnectError) Error() string {
-	kind := "connection"
-	if e.Replication {
-		kind = "replication connection"
-	}
-	return fmt.Sprintf("cannot open a %s: %v", kind, e.Err)
-}
-
-// Unwrap returns the cause.
-func (e *ConnectError) Unwrap() error { return e.Err }
-
-// Hint says what to do about the refusals that PostgreSQL is known for.
-func (e *ConnectError) Hint() string {
-	var pg *pgconn.PgError
-	if !errors.As(e.Err, &pg) {
-		return "is the server running, and are host, port and TLS settings right?"
-	}
-	switch {
-	case pg.Code == "28P01":
-		return "the password is wrong: put the right one into the pass file"
-	case pg.Code == "42501" && e.Replication: // insufficient_privilege
-		return fmt.Sprintf("run: ALTER ROLE %s REPLICATION", quoteIdentifier(e.User))
-	case pg.Code == "28000" && e.Replication && strings.Contains(pg.Message, "pg_hba"):
-		return fmt.Sprintf("add to pg_hba.conf: host replication %s <address> scram-sha-256, and reload", e.User)
-	case pg.Code == "28000" && e.Replication:
-		return fmt.Sprintf("the role %s must exist, may log in, and needs the REPLICATION attribute", e.User)
-	case pg.Code == "53300":
-		return "all connections are taken: raise max_connections or max_wal_senders (a backup needs two replication connections)"
-	}
-	return ""
-}
-
 // Identify implements basebackup.Server.
 func (s *Server) Identify(ctx context.Context) (basebackup.Identity, error) {
-	conn, err := s.connect(ctx, true, nil)
+	conn, err := s.connect(ctx, server.Replication, nil)
 	if err != nil {
 		return basebackup.Identity{}, err
 	}

@@ -87,7 +87,7 @@ func phaseText(p basebackup.Progress) string {
 // runningIncarnation is the incarnation that the server runs. A server with
 // another identity is refused before anything is written.
 func runningIncarnation(ctx context.Context, t *target, incs []archive.Incarnation) (archive.Incarnation, error) {
-	conn, err := server.Connect(ctx, t.cluster.Connection, server.Replication)
+	conn, err := server.Connect(ctx, t.cluster.Connection, server.Replication, nil)
 	if err != nil {
 		return archive.Incarnation{}, err
 	}

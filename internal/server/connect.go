@@ -103,13 +103,14 @@ func (e *ConnectError) Hint() string {
 
 // Connect opens a connection described by a libpq connection string (keywords
 // or URL; passfile and service files work). Where no database is named it uses
-// "postgres". Failures are *ConnectError.
-func Connect(ctx context.Context, conninfo string, mode Mode) (*pgconn.PgConn, error) {
+// "postgres". adjust, if not nil, is given the settings before they are used.
+// Failures are *ConnectError.
+func Connect(ctx context.Context, conninfo string, mode Mode, adjust func(*pgconn.Config)) (*pgconn.PgConn, error) {
 	cfg, err := pgconn.ParseConfig(conninfo)
 	if err != nil {
 		return nil, fmt.Errorf("connection string: %w", err)
 	}
-	if cfg.Database == "" || cfg.Database == cfg.User && !strings.Contains(conninfo, cfg.Database) {
+	if cfg.Database == "" {
 		cfg.Database = "postgres"
 	}
 	if cfg.ConnectTimeout == 0 {
@@ -118,8 +119,12 @@ func Connect(ctx context.Context, conninfo string, mode Mode) (*pgconn.PgConn, e
 	if cfg.RuntimeParams["application_name"] == "" {
 		cfg.RuntimeParams["application_name"] = "walden"
 	}
+	delete(cfg.RuntimeParams, "replication")
 	if mode == Replication {
 		cfg.RuntimeParams["replication"] = "true"
+	}
+	if adjust != nil {
+		adjust(cfg)
 	}
 	conn, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {

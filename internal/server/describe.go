@@ -43,12 +43,29 @@ type Description struct {
 	Settings map[string]Setting
 	// ConfigReadable says that configuration files outside the data directory can be read.
 	ConfigReadable bool
+	// Hidden are the views that tell which files configuration files include, as far
+	// as the role may not read them, with their functions.
+	Hidden []View
 	// ExternalConfig are the configuration files outside the data directory.
 	ExternalConfig []string
 	// CanSwitchWAL says that the role may execute pg_switch_wal().
 	CanSwitchWAL bool
 	// Archiver is the row of pg_stat_archiver.
 	Archiver Archiver
+}
+
+// View is a system view and the function that it calls.
+type View struct{ Name, Function string }
+
+// views name the files that configuration files include; those on pg_hba.conf
+// and pg_ident.conf do since 16.
+var views = []struct {
+	View
+	since int
+}{
+	{View{"pg_file_settings", "pg_show_all_file_settings()"}, 0},
+	{View{"pg_hba_file_rules", "pg_hba_file_rules()"}, 16},
+	{View{"pg_ident_file_mappings", "pg_ident_file_mappings()"}, 16},
 }
 
 // Archiver is the row of pg_stat_archiver; texts are empty where it holds NULL.
@@ -93,7 +110,7 @@ const settingsQuery = `SELECT name, setting, pending_restart FROM pg_catalog.pg_
 const roleQuery = `SELECT r.rolsuper, r.rolreplication OR r.rolsuper,
  pg_catalog.has_function_privilege('pg_catalog.pg_switch_wal()', 'EXECUTE'),
  r.rolsuper OR (pg_catalog.pg_has_role('pg_read_server_files', 'USAGE')
-  AND pg_catalog.has_function_privilege('pg_catalog.pg_read_binary_file(text)', 'EXECUTE')),
+  AND pg_catalog.has_function_privilege('pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean)', 'EXECUTE')),
  pg_catalog.pg_is_in_recovery()
  FROM pg_catalog.pg_roles r WHERE r.rolname = current_user`
 
@@ -132,6 +149,9 @@ func Describe(ctx context.Context, conn *pgconn.PgConn) (*Description, error) {
 	if err := d.readArchiver(ctx, conn); err != nil {
 		return nil, err
 	}
+	if err := d.readHidden(ctx, conn); err != nil {
+		return nil, err
+	}
 	for _, name := range []string{"config_file", "hba_file", "ident_file"} {
 		// A role without pg_read_all_settings does not see these rows at all.
 		if p := d.Settings[name].Value; p != "" && !inside(d.Settings["data_directory"].Value, p) {
@@ -154,6 +174,22 @@ func (d *Description) readArchiver(ctx context.Context, conn *pgconn.PgConn) err
 		return fmt.Errorf("pg_stat_archiver: %w", err)
 	}
 	d.Archiver = a
+	return nil
+}
+
+func (d *Description) readHidden(ctx context.Context, conn *pgconn.PgConn) error {
+	for _, v := range views {
+		if d.Major() < v.since {
+			continue
+		}
+		row, err := one(ctx, conn, fmt.Sprintf("SELECT pg_catalog.has_table_privilege('pg_catalog.%s', 'SELECT') AND pg_catalog.has_function_privilege('pg_catalog.%s', 'EXECUTE')", v.Name, v.Function))
+		if err != nil {
+			return err
+		}
+		if row[0] != "t" {
+			d.Hidden = append(d.Hidden, v.View)
+		}
+	}
 	return nil
 }
 

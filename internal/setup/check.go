@@ -132,7 +132,7 @@ func (c *checker) repository(ctx context.Context) *repository.Repository {
 
 func (c *checker) connections(ctx context.Context) *pgconn.PgConn {
 	conninfo := c.Config.Clusters[c.Cluster].Connection
-	conn, err := server.Connect(ctx, conninfo, server.SQL)
+	conn, err := server.Connect(ctx, conninfo, server.SQL, nil)
 	if err != nil {
 		c.fail("connection", err)
 		return nil
@@ -147,7 +147,7 @@ func (c *checker) connections(ctx context.Context) *pgconn.PgConn {
 		role = "standby"
 	}
 	c.add("connection", OK, "", "PostgreSQL %d.%d, %s, segments of %d MiB", c.desc.Major(), c.desc.Version%10000, role, c.desc.SegmentSize.Bytes()>>20)
-	repl, err := server.Connect(ctx, conninfo, server.Replication)
+	repl, err := server.Connect(ctx, conninfo, server.Replication, nil)
 	if err != nil {
 		c.fail("replication connection", err)
 		return conn

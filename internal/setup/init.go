@@ -120,7 +120,7 @@ func Init(ctx context.Context, o InitOptions) (*InitReport, error) {
 
 // describe asks the server on both kinds of connection.
 func describe(ctx context.Context, conninfo string) (*server.Description, error) {
-	conn, err := server.Connect(ctx, conninfo, server.SQL)
+	conn, err := server.Connect(ctx, conninfo, server.SQL, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +129,7 @@ func describe(ctx context.Context, conninfo string) (*server.Description, error)
 	if err != nil {
 		return nil, err
 	}
-	repl, err := server.Connect(ctx, conninfo, server.Replication)
+	repl, err := server.Connect(ctx, conninfo, server.Replication, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -305,7 +305,10 @@ func grants(d *server.Description, user string) []string {
 	}
 	if len(d.ExternalConfig) > 0 && !d.ConfigReadable {
 		sql = append(sql, fmt.Sprintf("GRANT pg_read_server_files TO %s;", role),
-			fmt.Sprintf("GRANT EXECUTE ON FUNCTION pg_read_binary_file(text) TO %s;", role))
+			fmt.Sprintf("GRANT EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint, boolean) TO %s;", role))
+	}
+	for _, v := range d.Hidden {
+		sql = append(sql, fmt.Sprintf("GRANT SELECT ON %s TO %s;", v.Name, role), fmt.Sprintf("GRANT EXECUTE ON FUNCTION %s TO %s;", v.Function, role))
 	}
 	return sql
 }
