@@ -28,7 +28,6 @@ type Options struct {
 // safe for concurrent use: each opens connections of its own.
 type Server struct {
 	o        Options
-	database string // instead of the one in o.Conninfo; empty: that one
 }
 
 var (
