@@ -27,7 +27,7 @@ type Options struct {
 // Server is a PostgreSQL server that backups are taken from. Its methods are
 // safe for concurrent use: each opens connections of its own.
 type Server struct {
-	o        Options
+	o Options
 }
 
 var (
