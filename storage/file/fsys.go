@@ -1,6 +1,7 @@
 package file
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -69,9 +70,7 @@ func (o osFS) Create(name string) (writeFile, error) {
 	}
 	if o.chmod.FileMode != 0 {
 		if err := f.Chmod(o.fileMode); err != nil {
-			f.Close()
-			os.Remove(name)
-			return nil, err
+			return nil, errors.Join(err, f.Close(), os.Remove(name))
 		}
 	}
 	return f, nil

@@ -42,14 +42,14 @@ func (osFS) SyncDir(name string) error {
 
 func (osFS) Links(fi fs.FileInfo) uint64 {
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		return uint64(st.Nlink)
+		return uint64(st.Nlink) //nolint:unconvert // Nlink is narrower on other systems
 	}
 	return 1
 }
 
 func ignoreEINTR(f func() error) error {
 	for {
-		if err := f(); err != syscall.EINTR {
+		if err := f(); !errors.Is(err, syscall.EINTR) {
 			return err
 		}
 	}

@@ -118,8 +118,8 @@ func (l *lister) read(dir string) ([]entry, error) {
 		if e.Type()&fs.ModeSymlink != 0 {
 			fi, err := l.s.fs.Stat(filepath.Join(path, name))
 			if err != nil {
-				// Something of ours may have been behind it. %v: this is no absence.
-				return nil, fmt.Errorf("symbolic link in the repository leads nowhere: %v", err)
+				// Something of ours may have been behind it. Its text only: this is no absence.
+				return nil, fmt.Errorf("symbolic link in the repository leads nowhere: %s", err.Error())
 			}
 			e = fs.FileInfoToDirEntry(renamed{fi, name})
 		}

@@ -85,7 +85,7 @@ func (s *Store) Open(ctx context.Context, key string, off, n int64) (io.ReadClos
 	}
 	r, err := s.reader(ctx, f, key, off, n)
 	if err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, s.fail("open", key, err)
 	}
 	return r, nil
@@ -128,7 +128,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	n, err := r.f.ReadAt(p[:min(int64(len(p)), r.left)], r.pos)
 	r.pos += int64(n)
 	r.left -= int64(n)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = nil
 		if r.left > 0 {
 			err = fmt.Errorf("file ends at byte %d, %d more were expected: %w", r.pos, r.left, io.ErrUnexpectedEOF)

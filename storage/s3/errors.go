@@ -49,7 +49,7 @@ func (s *Store) fail(ctx context.Context, op, key string, err error) error {
 	v := s.judge(err)
 	e := &storage.Error{Op: op, Key: key, Err: plain(err), Temporary: v.temporary, Hint: v.hint}
 	switch {
-	case v.cause == storage.ErrNotExist || v.cause == storage.ErrExist:
+	case errors.Is(v.cause, storage.ErrNotExist), errors.Is(v.cause, storage.ErrExist):
 		e.Err = v.cause // there is no more to say
 	case v.cause != nil:
 		e.Err = fmt.Errorf("%w: %w", v.cause, e.Err)

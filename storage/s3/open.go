@@ -112,7 +112,8 @@ func expect(out *awss3.GetObjectOutput, ranged bool, off, n int64) (int64, error
 	} else if off >= 0 {
 		start = off
 	}
-	if first != start || last-first+1 != count || length >= 0 && length != count || off >= 0 && n > 0 && count > n {
+	if first != start || last-first+1 != count || length >= 0 && length != count ||
+		off >= 0 && n > 0 && count > n || off < 0 && count > -off {
 		return 0, fmt.Errorf("the store delivers the range %q (%d bytes) where %d bytes from %d were asked for", *out.ContentRange, length, n, off)
 	}
 	return count, nil
@@ -163,9 +164,9 @@ func (r *reader) Read(p []byte) (int, error) {
 		r.left -= int64(n)
 	}
 	switch {
-	case err == io.EOF && r.left <= 0:
+	case errors.Is(err, io.EOF) && r.left <= 0:
 		return n, io.EOF
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		err = fmt.Errorf("%d bytes are missing: %w", r.left, io.ErrUnexpectedEOF)
 	case err == nil:
 		return n, nil
@@ -205,7 +206,7 @@ func (s *Store) stat(ctx context.Context, op, key string) (storage.Info, error) 
 			return storage.Info{}, getErr
 		}
 		if getErr == nil {
-			r.Close()
+			_ = r.Close()
 		}
 		out, err = s.head(ctx, key) // it has just come into being
 	}

@@ -106,10 +106,13 @@ func (s *Store) putParts(ctx context.Context, key string, r io.ReaderAt, size in
 	}
 	err = g.Wait()
 	if err == nil {
+		err = ctx.Err() // the loop may have ended early
+	}
+	if err == nil {
 		err = u.complete(ctx)
 	}
 	if err != nil {
-		u.abort(ctx)
+		_ = u.abort(ctx) // what it leaves a lifecycle rule ends
 	}
 	return err
 }

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -198,6 +198,7 @@ func TestRangeAnswers(t *testing.T) {
 		{5, 3, 206, "bytes 5-6/100", "ab", false}, // less than there is
 		{5, 3, 206, "bytes 5-8/100", "abcd", false},
 		{5, 3, 206, "bytes 5-8/*", "abcd", false},
+		{-3, 0, 206, "bytes 90-99/*", "abcdefghij", false},
 		{5, 3, 206, "bytes 5-7/100", "ab", false}, // Content-Length is wrong
 		{-3, 0, 206, "bytes 90-92/100", "abc", false},
 		{5, 3, 206, "bytes 5-7/3", "abc", false},
@@ -297,7 +298,7 @@ func TestTLS(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "content")
 	}))
-	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	server.StartTLS()
 	defer server.Close()
 	ca := filepath.Join(t.TempDir(), "ca.pem")
@@ -411,6 +412,7 @@ func TestOptions(t *testing.T) {
 		"bucket path":   func(o *Options) { o.Bucket = "a/b" },
 		"no scheme":     func(o *Options) { o.Endpoint = "localhost:9000" },
 		"other scheme":  func(o *Options) { o.Endpoint = "ftp://localhost" },
+		"user in URL":   func(o *Options) { o.Endpoint = "https://me:secret@localhost" },
 		"half a key":    func(o *Options) { o.AccessKey = "x" },
 		"small parts":   func(o *Options) { o.PartSize = 1 << 20 },
 		"large parts":   func(o *Options) { o.PartSize = 6 << 30 },
@@ -421,8 +423,8 @@ func TestOptions(t *testing.T) {
 	} {
 		o := good
 		change(&o)
-		if _, err := New(t.Context(), o); err == nil {
-			t.Errorf("%s: no error", name)
+		if _, err := New(t.Context(), o); err == nil || strings.Contains(err.Error(), "secret@") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

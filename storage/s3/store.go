@@ -105,8 +105,8 @@ func (o *Options) complete() error {
 	}
 	if o.Endpoint != "" {
 		u, err := url.Parse(o.Endpoint)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return fmt.Errorf("endpoint %q is not a URL like https://s3.example.com:9000", o.Endpoint)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+			return fmt.Errorf("endpoint %.40q is not a URL like https://s3.example.com:9000", redact(o.Endpoint))
 		}
 	}
 	if (o.AccessKey == "") != (o.SecretKey == "") {
@@ -138,6 +138,14 @@ func (o *Options) complete() error {
 		o.idle = defaultIdle
 	}
 	return nil
+}
+
+// redact takes credentials out of what should not have contained any.
+func redact(endpoint string) string {
+	if u, err := url.Parse(endpoint); err == nil {
+		return u.Redacted()
+	}
+	return endpoint
 }
 
 // object returns bucket and key of an object as the SDK wants them.

@@ -35,7 +35,7 @@ func (w *watchdog) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := w.next.RoundTrip(a.watch(req.WithContext(ctx)))
 	a.off()
 	if err != nil {
-		if context.Cause(ctx) == errStalled {
+		if errors.Is(context.Cause(ctx), errStalled) {
 			err = errStalled
 		}
 		a.end()
@@ -123,7 +123,7 @@ func (r *answer) Read(p []byte) (int, error) {
 	r.alarm.timer.Reset(r.idle)
 	n, err := r.ReadCloser.Read(p)
 	r.alarm.timer.Stop()
-	if err != nil && err != io.EOF && context.Cause(r.ctx) == errStalled {
+	if err != nil && !errors.Is(err, io.EOF) && errors.Is(context.Cause(r.ctx), errStalled) {
 		err = errStalled
 	}
 	return n, err

@@ -72,7 +72,7 @@ func testRange(t *testing.T, s storage.Store, key string, b []byte, off, n int64
 
 func testAbsent(t *testing.T, s storage.Store) {
 	put(t, s, "absent/there", []byte("x"))
-	for _, key := range []string{"absent", "absent/not", "absent/there/not", "absent/ther", "absent/there2", "other/dir/object"} {
+	for _, key := range []string{"absent", "absent/not", "absent/there/not", "absent/the", "absent/there2", "other/dir/object"} {
 		wantAbsent(t, s, key)
 		for _, off := range []int64{-5, 0, 5} {
 			for _, n := range []int64{-1, 0, 5} {
