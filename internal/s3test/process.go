@@ -31,6 +31,10 @@ func StartProcess(t testing.TB) *Server {
 	return s
 }
 
+// startDirectory is where the test process began: the gateway that runs within
+// it (StartEmbedded) changes the working directory to its data.
+var startDirectory, errStartDirectory = os.Getwd()
+
 // binary finds versitygw.
 func binary() (string, error) {
 	if path := os.Getenv("WALDEN_VERSITYGW"); path != "" {
@@ -39,7 +43,7 @@ func binary() (string, error) {
 		}
 		return path, nil
 	}
-	dir, err := os.Getwd()
+	dir, err := startDirectory, errStartDirectory
 	for err == nil {
 		if _, statErr := os.Stat(filepath.Join(dir, "go.mod")); statErr == nil {
 			path := filepath.Join(dir, ".tools", "bin", "versitygw")
