@@ -18,7 +18,9 @@ SHIPPED := ./cmd/... ./storage/... ./wal/... ./basebackup/... ./replay/...
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
 
 # Two packages at a time: each may run several PostgreSQL servers.
-TEST_FLAGS ?= -race -p 2 -timeout 15m
+TEST_FLAGS ?= -p 2 -timeout 15m
+# What is worth the race detector: everything that needs no server.
+RACE_PACKAGES ?= ./storage/... ./wal/... ./basebackup/... ./replay/... ./internal/config ./internal/crc32c ./internal/setup ./internal/server ./cmd/...
 PACKAGES ?= ./...
 FUZZTIME ?= 10s
 SEED ?= $(shell date +%s)
@@ -35,7 +37,10 @@ build: ## bin/walden: static, for this machine
 
 .PHONY: test
 test: packages postgres build $(call tool,gotestsum) $(call tool,versitygw) ## all tests, on PostgreSQL 15, 17 and 18; installs what they need (PACKAGES=./wal/... for some)
-	$(TOOLBIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- $(TEST_FLAGS) $(PACKAGES)
+	@echo "tests that need no server, with the race detector"
+	$(TOOLBIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --hide-summary skipped -- -race -short $(TEST_FLAGS) $(RACE_PACKAGES)
+	@echo "all tests"
+	WALDEN_BINARY=$(CURDIR)/bin/walden $(TOOLBIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- $(TEST_FLAGS) $(PACKAGES)
 
 .PHONY: soak
 soak: packages postgres build $(call tool,versitygw) ## randomised runs: DURATION=10m each, SEED=… repeats one

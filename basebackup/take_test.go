@@ -78,6 +78,9 @@ func checkManifest(t *testing.T, c *cluster, m *Manifest) {
 // TestTakeFails: after every failure there is no backup, nothing of it is left
 // behind, the slot is gone, and the next backup works.
 func TestTakeFails(t *testing.T) {
+	if testing.Short() {
+		t.Skip("every step in turn: run by the part of the tests that is not short")
+	}
 	cases := []struct {
 		name     string
 		sabotage func(*cluster)
@@ -166,6 +169,9 @@ func resign(s string) string {
 // with and without having been done. Whatever happens: a backup that is listed
 // is whole, and the next one works.
 func TestTakeFaults(t *testing.T) {
+	if testing.Short() {
+		t.Skip("every step in turn: run by the part of the tests that is not short")
+	}
 	for _, lost := range []bool{false, true} {
 		for n, done := 0, false; !done; n++ {
 			p, c := newPlace(t), newSmallCluster()

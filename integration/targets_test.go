@@ -39,7 +39,7 @@ func live(s *site) *history {
 	h := &history{site: s, point: "before-release", before: markers / 2}
 	s.pg.Exec("CREATE TABLE marker (id int PRIMARY KEY, note text)")
 	s.pg.PgbenchInit(1)
-	load := s.pg.PgbenchStart("-c", "2", "-T", "120", "-n")
+	load := s.pg.PgbenchStart("-c", "2", "-T", "300", "-n", "-R", "200")
 	defer load.Stop()
 	s.backup()
 	for id := 1; id <= markers; id++ {

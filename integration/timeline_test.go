@@ -71,7 +71,7 @@ func TestStandbySource(t *testing.T) {
 			// The standby cannot end a segment; keep the primary busy so that
 			// the one with the backup's end is archived.
 			s.pg.PgbenchInit(1)
-			load := s.pg.PgbenchStart("-c", "2", "-T", "120", "-n")
+			load := s.pg.PgbenchStart("-c", "2", "-T", "300", "-n", "-R", "200")
 			id := s.backup()
 			load.Stop()
 			s.mark(2)

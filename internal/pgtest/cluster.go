@@ -70,8 +70,14 @@ type instance struct {
 
 // New makes a cluster and starts its server, which is stopped when the test
 // ends. When the test has failed, the end of the server's log is printed.
+//
+// With -short the test is skipped: `make test` runs everything without the race
+// detector, and with it, in short mode, what needs no server.
 func New(t testing.TB, o Options) *Cluster {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("it needs a server: run by the part of the tests that is not short")
+	}
 	if o.Major == 0 {
 		o.Major = Newest()
 	}

@@ -171,6 +171,9 @@ func (h *faultHandle) Close() error {
 // told, no server can start on what is left unless it is complete, and the same
 // restore then succeeds; so does one that is interrupted twice.
 func TestEveryStepFails(t *testing.T) {
+	if testing.Short() {
+		t.Skip("every step in turn: run by the part of the tests that is not short")
+	}
 	fo := fixtureOptions{packSize: 16 << 10, shardSize: 9, config: true}
 	f := newFixture(t, fo)
 	f.publish(fo)

@@ -93,6 +93,9 @@ func checkConfig(t *testing.T, o Options, got *Result) {
 
 // A file that is longer than a run is read by several at once.
 func TestLongFile(t *testing.T) {
+	if testing.Short() {
+		t.Skip("every step in turn: run by the part of the tests that is not short")
+	}
 	fo := fixtureOptions{codec: frame.CodecLZ4}
 	f := newFixture(t, fo)
 	f.add(basebackup.FileEntry{Path: "base/5/long", Kind: basebackup.KindFile, Mode: 0o600}, random(20, 2*runLength+runLength/2+77))

@@ -27,6 +27,9 @@ func damaged(t *testing.T, src RangeReader, what string) {
 
 // TestEveryBitFlip flips every bit of small objects, one at a time.
 func TestEveryBitFlip(t *testing.T) {
+	if testing.Short() {
+		t.Skip("every step in turn: run by the part of the tests that is not short")
+	}
 	for _, codec := range codecs {
 		for _, size := range []int{0, 1, 700, 9000} {
 			o := testOptions(codec)

@@ -102,6 +102,9 @@ func TestCreateIncarnationFailsAtEachOperation(t *testing.T) {
 }
 
 func TestFetchFailsAtEachOperation(t *testing.T) {
+	if testing.Short() {
+		t.Skip("every step in turn: run by the part of the tests that is not short")
+	}
 	b := newWAL(3)
 	segs := b.Complete()
 	prepare := func(t *testing.T, s *faulty.Store) *archive.Archive {

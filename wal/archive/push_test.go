@@ -347,6 +347,9 @@ func TestPushFileFindsTheIncarnation(t *testing.T) {
 }
 
 func TestPutSegmentFrom(t *testing.T) {
+	if testing.Short() {
+		t.Skip("every step in turn: run by the part of the tests that is not short")
+	}
 	s := mem.New()
 	repo := newRepository(t, s)
 	for n, size := range []wal.SegmentSize{1 << 20, 128 << 20} { // in memory, in a temporary file

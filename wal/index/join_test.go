@@ -16,6 +16,9 @@ import (
 
 // TestJoinEverySplit lets a commit record cross the segment's end at every place it can.
 func TestJoinEverySplit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("every step in turn: run by the part of the tests that is not short")
+	}
 	boundary := wal.LSN(2 * size)
 	for before := wal.LSN(8); before < 104; before += 8 {
 		b := waltest.NewBuilder(18, system, 1, size)
@@ -57,6 +60,9 @@ func TestJoinEverySplit(t *testing.T) {
 }
 
 func TestJoinLongRecords(t *testing.T) {
+	if testing.Short() {
+		t.Skip("every step in turn: run by the part of the tests that is not short")
+	}
 	b := waltest.NewBuilder(17, system, 1, size)
 	b.Commit(700, noon)
 	message, messageEnd := b.Message(3 << 20)
