@@ -20,7 +20,7 @@ PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
 # Two packages at a time: each may run several PostgreSQL servers.
 TEST_FLAGS ?= -p 2 -timeout 15m
 # What is worth the race detector: everything that needs no server.
-RACE_PACKAGES ?= ./storage/... ./wal/... ./basebackup/... ./replay/... ./internal/config ./internal/crc32c ./internal/setup ./internal/server ./cmd/...
+RACE_PACKAGES ?= $(if $(filter ./...,$(PACKAGES)),./storage/... ./wal/... ./basebackup/... ./replay/... ./internal/config ./internal/crc32c ./internal/setup ./internal/server ./cmd/...,$(PACKAGES))
 PACKAGES ?= ./...
 FUZZTIME ?= 10s
 SEED ?= $(shell date +%s)
