@@ -85,7 +85,7 @@ func newSite(t *testing.T, o siteOptions) *site {
 		"track_commit_timestamp": "on",
 		"archive_mode":           "on",
 		"wal_level":              "replica",
-		"wal_keep_size":          "1GB", // for pg_waldump, which reads the server's own
+		"wal_keep_size":          "1GB",        // for pg_waldump, which reads the server's own
 		"archive_command":        "/bin/false", // until init has said which
 	}
 	if o.noArchiving {
