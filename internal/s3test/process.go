@@ -13,9 +13,13 @@ import (
 
 // StartProcess starts a versitygw process for this test. The binary is the one
 // that WALDEN_VERSITYGW names, or .tools/bin/versitygw at the module's root.
-// Without it the test is skipped, on CI (CI=true) it fails.
+// Without it the test is skipped, on CI (CI=true) it fails. With -short it is
+// skipped, as whatever needs a server is.
 func StartProcess(t testing.TB) *Server {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("it needs a server: run by the part of the tests that is not short")
+	}
 	path, err := binary()
 	if err != nil {
 		if os.Getenv("CI") == "true" {

@@ -155,6 +155,9 @@ const small, large = 100_000, 12 << 20
 // TestCommitFaults: whatever happens on the way of a Commit, the outcome is
 // told as it is.
 func TestCommitFaults(t *testing.T) {
+	if testing.Short() {
+		t.Skip("every step in turn: run by the part of the tests that is not short")
+	}
 	for _, c := range []struct {
 		name string
 		kind string // of the request that fails; empty: the one that makes the object visible
