@@ -19,8 +19,8 @@ PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
 
 # Two packages at a time: each may run several PostgreSQL servers.
 TEST_FLAGS ?= -p 2 -timeout 15m
-# What is worth the race detector: everything that needs no server.
-RACE_PACKAGES ?= $(if $(filter ./...,$(PACKAGES)),./storage/... ./wal/... ./basebackup/... ./replay/... ./internal/config ./internal/crc32c ./internal/setup ./internal/server ./cmd/...,$(PACKAGES))
+# What is worth the race detector: packages with goroutines, as far as they need no server.
+RACE_PACKAGES ?= $(if $(filter ./...,$(PACKAGES)),./storage/... ./wal/archive ./wal/stream ./basebackup/... ./replay/... ./cmd/...,$(PACKAGES))
 PACKAGES ?= ./...
 FUZZTIME ?= 10s
 SEED ?= $(shell date +%s)
