@@ -77,7 +77,7 @@ from_system() {
 	echo 'create_main_cluster = false' | as_root tee "$conf" >/dev/null
 	apt_install "postgresql-$1" "postgresql-client-$1" tzdata
 	# Leave Debian's own file behind, as if we had never been here.
-	if [ -e "$conf.dpkg-dist" ]; then as_root mv "$conf.dpkg-dist" "$conf"; fi
+	if [ -e "$conf.ucf-dist" ]; then as_root mv "$conf.ucf-dist" "$conf"; fi
 }
 
 # private_apt WORK SUITE...: makes an apt that knows these suites alone and
