@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"fmt"
+
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/index"
 )
@@ -68,6 +70,41 @@ func (d *Details) Add(ix *index.Index, transactions bool) {
 	case !d.Transactions[ix.Segment]:
 		d.Indexes[ix.Segment] = ix.Compact()
 	}
+}
+
+// Chain adds consecutive segments of a path to a Snapshot's Details, and joins
+// each with the one before.
+type Chain struct {
+	details  *Details
+	joiner   *index.Joiner
+	previous wal.Segment
+}
+
+// NewChain begins a Chain.
+func (d *Details) NewChain() *Chain { return &Chain{details: d, joiner: &index.Joiner{}} }
+
+// Add takes the next segment: its index, or unreadable, which says why there is
+// none. What does not fit is recorded in the Details; an error is a bug in an index.
+func (c *Chain) Add(seg wal.Segment, ix *index.Index, unreadable error) error {
+	if unreadable != nil {
+		c.details.AddUnreadable(seg, unreadable.Error())
+		c.joiner, c.previous = &index.Joiner{}, wal.Segment{}
+		return nil
+	}
+	joined, err := c.joiner.Add(ix)
+	switch {
+	case err != nil && c.previous == (wal.Segment{}):
+		return fmt.Errorf("segment %s: %w", seg.Name(), err) // it had nothing to disagree with
+	case err != nil:
+		c.details.AddLink(Link{From: c.previous, To: seg}, LinkState{Broken: err.Error()})
+		c.joiner, c.previous = &index.Joiner{}, wal.Segment{}
+		return c.Add(seg, ix, nil)
+	case c.previous != (wal.Segment{}):
+		c.details.AddLink(Link{From: c.previous, To: seg}, LinkState{Joined: joined})
+	}
+	c.details.Add(ix, false)
+	c.previous = seg
+	return nil
 }
 
 // AddLink records the result of joining two segments.

@@ -65,28 +65,8 @@ func (r *Reader) Fill(ctx context.Context, s *Snapshot, n Needs) error {
 }
 
 // fillChain reads the indexes of consecutive segments and joins neighbours.
-func (r *Reader) fillChain(ctx context.Context, s *Snapshot, chain []wal.Segment) error {
-	joiner, previous := &index.Joiner{}, wal.Segment{}
-	return r.each(ctx, chain, func(seg wal.Segment, ix *index.Index, err error) error {
-		if err != nil {
-			s.Details.AddUnreadable(seg, err.Error())
-			joiner, previous = &index.Joiner{}, wal.Segment{}
-			return nil
-		}
-		joined, err := joiner.Add(ix)
-		if err != nil {
-			s.Details.AddLink(Link{From: previous, To: seg}, LinkState{Broken: err.Error()})
-			joiner = &index.Joiner{}
-			if _, err := joiner.Add(ix); err != nil {
-				return fmt.Errorf("segment %s: %w", seg.Name(), err) // the first has nothing to disagree with
-			}
-		} else if previous != (wal.Segment{}) {
-			s.Details.AddLink(Link{From: previous, To: seg}, LinkState{Joined: joined})
-		}
-		s.Details.Add(ix, false)
-		previous = seg
-		return nil
-	})
+func (r *Reader) fillChain(ctx context.Context, s *Snapshot, segs []wal.Segment) error {
+	return r.each(ctx, segs, s.Details.NewChain().Add)
 }
 
 // each reads the indexes of segments in parallel and hands them to use, in

@@ -173,11 +173,7 @@ func merge(list []Window) []Window {
 // endOf is the end of the run whose last segment is numbered last, and the time
 // of the last transaction before it, as far as the indexes tell.
 func (s *Snapshot) endOf(p Path, first, last uint64) Moment {
-	seg := p.Segment(last)
-	m := Moment{LSN: seg.End()}
-	if ix := s.Details.Indexes[seg]; ix != nil {
-		m.LSN = EndOf(ix)
-	}
+	m := Moment{LSN: s.EndOfWAL(p, first, last)}
 	var checkpoint time.Time
 	for n, steps := last, uint64(0); n >= first && n > 0 && steps < endSteps[len(endSteps)-1]; n, steps = n-1, steps+1 {
 		ix := s.Details.Indexes[p.Segment(n)]
@@ -199,13 +195,24 @@ func (s *Snapshot) endOf(p Path, first, last uint64) Moment {
 	return m
 }
 
-// EndOf is how far recovery gets that finds no further segment: the segment's
-// end, or where the record starts that would go on in the next.
-func EndOf(ix *index.Index) wal.LSN {
-	if ix.Tail.LSN != 0 {
-		return ix.Tail.LSN
+// EndOfWAL is how far recovery along the path gets that finds no segment after
+// the one numbered last: that one's end, or where the record starts that would
+// go on in the next. Segments before first are not looked at. Without an index it is the segment's end.
+func (s *Snapshot) EndOfWAL(p Path, first, last uint64) wal.LSN {
+	for n := last; ; n-- {
+		ix := s.Details.Indexes[p.Segment(n)]
+		switch {
+		case ix == nil:
+			return p.Segment(last).End()
+		case ix.Tail.LSN != 0:
+			return ix.Tail.LSN
+		case ix.Head.Have == ix.Head.Length || ix.Head.Overwritten:
+			return ix.EndOfRecords
+		case n <= first:
+			return p.Segment(n).Start()
+		}
+		// The whole segment is the middle of one record: see where it began.
 	}
-	return ix.EndOfRecords
 }
 
 func lastCheckpoint(ix *index.Index) time.Time {

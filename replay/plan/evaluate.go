@@ -370,7 +370,7 @@ func (e *evaluation) endOfWAL() wal.LSN {
 	if e.walk.ix == nil {
 		return 0
 	}
-	return catalog.EndOf(e.walk.ix)
+	return e.d.s.EndOfWAL(e.path, e.walk.first, e.walk.number())
 }
 
 func (e *evaluation) outcome(v verdict) outcome {

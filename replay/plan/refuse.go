@@ -196,10 +196,7 @@ func (d *decision) lastMoment(o outcome) (*Point, error) {
 
 // endOf is the end of the WAL that an outcome has walked over.
 func (d *decision) endOf(o outcome) wal.LSN {
-	if ix := d.s.Details.Indexes[o.path.Segment(o.lastNumber)]; ix != nil {
-		return catalog.EndOf(ix)
-	}
-	return o.path.Segment(o.lastNumber).Start()
+	return d.s.EndOfWAL(o.path, d.s.SegmentSize.Number(o.backup.StartLSN), o.lastNumber)
 }
 
 // lastTransaction is the last commit or abort that starts before the position,
