@@ -205,7 +205,7 @@ func (s *Snapshot) EndOfWAL(p Path, first, last uint64) wal.LSN {
 		case ix == nil:
 			return p.Segment(last).End()
 		case ix.Tail.LSN != 0:
-			return ix.Tail.LSN
+			return endBefore(ix.Tail.LSN)
 		case ix.Head.Have == ix.Head.Length || ix.Head.Overwritten:
 			return ix.EndOfRecords
 		case n <= first:
@@ -213,6 +213,21 @@ func (s *Snapshot) EndOfWAL(p Path, first, last uint64) wal.LSN {
 		}
 		// The whole segment is the middle of one record: see where it began.
 	}
+}
+
+// Sizes of WAL page headers: a segment's first page has a long one.
+const (
+	shortHeader = 24
+	longHeader  = 40
+)
+
+// endBefore is where the record ended that comes before the one at start. A record
+// that ends with its page ends at the next page's start, before the header.
+func endBefore(start wal.LSN) wal.LSN {
+	if at := start.PageOffset(); at == shortHeader || at == longHeader {
+		return start.Page()
+	}
+	return start
 }
 
 func lastCheckpoint(ix *index.Index) time.Time {

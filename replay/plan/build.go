@@ -87,7 +87,7 @@ func (d *decision) stop(o outcome, first uint64) (Stop, error) {
 // firstLost is the first commit or abort that is not replayed, if it lies in the
 // last segment the plan knows.
 func (d *decision) firstLost(o outcome, from wal.LSN) (*Transaction, error) {
-	if o.hit.tx != nil && o.hit.lsn >= from {
+	if o.hit.tx != nil && o.hit.tx.Kind.Ends() && o.hit.lsn >= from {
 		return transaction(o.hit.tx), nil
 	}
 	seg := o.path.Segment(o.lastNumber)

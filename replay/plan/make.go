@@ -103,7 +103,8 @@ func (d *decision) run() (*Plan, error) {
 	var first error
 	for _, g := range groups {
 		p, err := d.try(g)
-		if err == nil || errors.Is(err, errNeeds) {
+		var ambiguous *AmbiguousError
+		if err == nil || errors.Is(err, errNeeds) || errors.As(err, &ambiguous) {
 			return p, err
 		}
 		if first == nil {
