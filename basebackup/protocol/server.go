@@ -40,8 +40,8 @@ func New(o Options) (*Server, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if _, err := pgconn.ParseConfig(o.Conninfo); err != nil {
-		return nil, fmt.Errorf("connection settings: %w", err)
+	if _, err := server.Parse(o.Conninfo); err != nil {
+		return nil, err
 	}
 	return &Server{o: o}, nil
 }

@@ -144,7 +144,9 @@ func Parse(path string, b []byte) (*Config, error) {
 	}
 	d := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
 	if err := d.Decode(c); err != nil {
-		return nil, fmt.Errorf("configuration %s: %s", path, strings.TrimSpace(yaml.FormatError(err, false, true)))
+		// Without the lines around it: they may hold a password, and what a hook
+		// prints goes into the server's log.
+		return nil, fmt.Errorf("configuration %s: %s", path, strings.TrimSpace(yaml.FormatError(err, false, false)))
 	}
 	return c, nil
 }

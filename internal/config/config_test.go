@@ -77,23 +77,31 @@ func TestEnvironmentAlone(t *testing.T) {
 // TestErrors holds that each mistake is told with what is wrong and where.
 func TestErrors(t *testing.T) {
 	for name, c := range map[string]struct{ yaml, want string }{
-		"unknown key":       {"repository:\n  url: file:///x\n  colour: red\n", "[3:3] unknown field \"colour\""},
-		"unknown section":   {"repository:\n  url: file:///x\nrepo:\n  a: b\n", "[3:1] unknown field \"repo\""},
-		"not yaml":          {"repository: [", "[1:13]"},
-		"empty":             {" \n", "empty"},
-		"no url":            {"clusters: {}\n", "repository.url is missing"},
-		"relative file":     {"repository:\n  url: file://var/lib\n", "must be absolute"},
-		"scheme":            {"repository:\n  url: gs://bucket\n", "only file:///DIRECTORY and s3://BUCKET/PREFIX"},
-		"codec":             {"repository:\n  url: file:///x\n  compression: gzip\n", "gzip"},
-		"cluster name":      {"repository:\n  url: file:///x\nclusters:\n  Main/x:\n    connection: a\n", "Main/x"},
-		"wrong type":        {"repository:\n  url: file:///x\n  s3: { path_style: often }\n", "[3:"},
-		"duplicate cluster": {"repository:\n  url: file:///x\nclusters:\n  a: {connection: x}\n  a: {connection: y}\n", "[5:3]"},
+		"unknown key":        {"repository:\n  url: file:///x\n  colour: red\n", "[3:3] unknown field \"colour\""},
+		"unknown section":    {"repository:\n  url: file:///x\nrepo:\n  a: b\n", "[3:1] unknown field \"repo\""},
+		"not yaml":           {"repository: [", "[1:13]"},
+		"empty":              {" \n", "empty"},
+		"no url":             {"clusters: {}\n", "repository.url is missing"},
+		"relative file":      {"repository:\n  url: file://var/lib\n", "must be absolute"},
+		"scheme":             {"repository:\n  url: gs://bucket\n", "only file:///DIRECTORY and s3://BUCKET/PREFIX"},
+		"credentials":        {"repository:\n  url: s3://KEY:hushhush@bucket/x\n", "credentials do not belong"},
+		"broken credentials": {"repository:\n  url: s3://KEY:hush hush@bucket/x\n", "is not a URL"},
+		"fragment":           {"repository:\n  url: file:///srv/walden#2\n", "%23"},
+		"query":              {"repository:\n  url: s3://bucket/walden?2\n", "%3F"},
+		"beside a password":  {"repository:\n  url: file:///x\nclusters:\n  a:\n    connection: host=h password=hushhush\n    colour: red\n", "[6:5] unknown field \"colour\""},
+		"codec":              {"repository:\n  url: file:///x\n  compression: gzip\n", "gzip"},
+		"cluster name":       {"repository:\n  url: file:///x\nclusters:\n  Main/x:\n    connection: a\n", "Main/x"},
+		"wrong type":         {"repository:\n  url: file:///x\n  s3: { path_style: often }\n", "[3:"},
+		"duplicate cluster":  {"repository:\n  url: file:///x\nclusters:\n  a: {connection: x}\n  a: {connection: y}\n", "[5:3]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := write(t, c.yaml)
 			_, err := Load(p, nil)
 			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), p) {
 				t.Errorf("got %v, want %q and the path", err, c.want)
+			}
+			if err != nil && strings.Contains(err.Error(), "hush") {
+				t.Errorf("the message tells a secret: %v", err)
 			}
 		})
 	}

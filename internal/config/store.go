@@ -23,20 +23,44 @@ type location struct {
 
 func parseURL(raw string) (location, error) {
 	u, err := url.Parse(raw)
-	if err != nil {
-		return location{}, fmt.Errorf("%q is not a URL: it must be file:///DIRECTORY or s3://BUCKET/PREFIX", raw)
-	}
+	shown := withoutCredentials(raw)
 	switch {
+	case err != nil:
+		return location{}, fmt.Errorf("%q is not a URL: it must be file:///DIRECTORY or s3://BUCKET/PREFIX", shown)
+	case u.Scheme != "file" && u.Scheme != "s3":
+		return location{}, fmt.Errorf("%q: only file:///DIRECTORY and s3://BUCKET/PREFIX are supported", shown)
+	case u.User != nil:
+		return location{}, fmt.Errorf("%q: credentials do not belong into the URL, they come from the standard AWS chain", shown)
+	case strings.ContainsAny(raw, "?#"):
+		// What follows would silently not be part of the place.
+		return location{}, fmt.Errorf("%q: a ? or # that belongs to the name must be written %%3F or %%23", shown)
 	case u.Scheme == "file" && u.Host == "" && filepath.IsAbs(filepath.FromSlash(u.Path)):
 		return location{directory: filepath.Clean(filepath.FromSlash(u.Path))}, nil
 	case u.Scheme == "file":
-		return location{}, fmt.Errorf("%q: the directory must be absolute, as in file:///var/lib/walden", raw)
-	case u.Scheme == "s3" && u.Host != "" && u.RawQuery == "":
+		return location{}, fmt.Errorf("%q: the directory must be absolute, as in file:///var/lib/walden", shown)
+	case u.Host != "":
 		return location{bucket: u.Host, prefix: strings.Trim(u.Path, "/")}, nil
-	case u.Scheme == "s3":
-		return location{}, fmt.Errorf("%q: it must be s3://BUCKET or s3://BUCKET/PREFIX", raw)
 	}
-	return location{}, fmt.Errorf("%q: only file:///DIRECTORY and s3://BUCKET/PREFIX are supported", raw)
+	return location{}, fmt.Errorf("%q: it must be s3://BUCKET or s3://BUCKET/PREFIX", shown)
+}
+
+// withoutCredentials is a URL, perhaps one that cannot be parsed, for a message.
+func withoutCredentials(raw string) string {
+	scheme, rest, ok := strings.Cut(raw, "://")
+	at := strings.LastIndex(rest, "@")
+	if !ok || at < 0 {
+		return raw
+	}
+	return scheme + "://…" + rest[at:]
+}
+
+// Directory is where a file:// repository lies; "" for other kinds.
+func (r Repository) Directory() string {
+	loc, err := parseURL(r.URL)
+	if err != nil {
+		return ""
+	}
+	return loc.directory
 }
 
 // OpenStore returns the store that the section describes, with retries that are

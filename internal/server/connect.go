@@ -106,9 +106,9 @@ func (e *ConnectError) Hint() string {
 // "postgres". adjust, if not nil, is given the settings before they are used.
 // Failures are *ConnectError.
 func Connect(ctx context.Context, conninfo string, mode Mode, adjust func(*pgconn.Config)) (*pgconn.PgConn, error) {
-	cfg, err := pgconn.ParseConfig(conninfo)
+	cfg, err := Parse(conninfo)
 	if err != nil {
-		return nil, fmt.Errorf("connection string: %w", err)
+		return nil, err
 	}
 	if cfg.Database == "" {
 		cfg.Database = "postgres"
@@ -136,11 +136,27 @@ func Connect(ctx context.Context, conninfo string, mode Mode, adjust func(*pgcon
 	return conn, nil
 }
 
+// Parse reads a libpq connection string. Its error says what is wrong, and does
+// not repeat the string, which may hold a password: what a string that cannot be
+// read means by its words is anybody's guess.
+func Parse(conninfo string) (*pgconn.Config, error) {
+	cfg, err := pgconn.ParseConfig(conninfo)
+	if err == nil {
+		return cfg, nil
+	}
+	// "cannot parse `…`: invalid port"
+	why := err.Error()
+	if i := strings.LastIndex(why, "`: "); i >= 0 {
+		why = why[i+3:]
+	}
+	return nil, fmt.Errorf("connection string: %s", why)
+}
+
 // User returns the role that a connection string logs in as.
 func User(conninfo string) (string, error) {
-	cfg, err := pgconn.ParseConfig(conninfo)
+	cfg, err := Parse(conninfo)
 	if err != nil {
-		return "", fmt.Errorf("connection string: %w", err)
+		return "", err
 	}
 	return cfg.User, nil
 }
