@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -32,6 +33,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	if err == nil {
 		err = app.RunContext(ctx, append([]string{app.Name}, ordered...))
 	} else {
+		// The library, which would have read the flags, is not even called.
+		e.json = slices.Contains(args, "--json")
 		err = &usageError{err}
 	}
 	return e.finish(ctx, command, err)
@@ -48,6 +51,8 @@ func (e *environment) app() *cli.App {
 		ErrWriter:            e.stderr,
 		HideVersion:          true,
 		EnableBashCompletion: true,
+		// --set shared_preload_libraries=a,b is one setting.
+		DisableSliceFlagSeparator: true,
 		// The library would call os.Exit inside Run on its own errors: the
 		// mapping of errors to exit codes is finish's alone.
 		ExitErrHandler: func(*cli.Context, error) {},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/walden-pg/walden/replay/plan"
 )
 
 // walden runs one command line in this process.
@@ -148,5 +151,78 @@ func TestCompletion(t *testing.T) {
 	out = candidates("restore", "--ti", "--generate-bash-completion")
 	if !strings.Contains(out, "--time") {
 		t.Errorf("candidates of restore: %q", out)
+	}
+}
+
+// TestOneJSONDocument holds that --json prints exactly one document, whatever ends the command.
+func TestOneJSONDocument(t *testing.T) {
+	repo := t.TempDir()
+	cfg := filepath.Join(repo, "walden.yaml")
+	if err := os.WriteFile(cfg, []byte("repository:\n  url: file://"+repo+"/none\nclusters:\n  main:\n    connection: host=/nonexistent\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	interrupted, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, c := range []struct {
+		ctx  context.Context
+		args []string
+		code int
+	}{
+		{t.Context(), []string{"check", "--config", cfg}, 1},
+		{interrupted, []string{"check", "--config", cfg}, 130},
+		{t.Context(), []string{"list", "--config", cfg}, 1},
+		{t.Context(), []string{"plan", "--config", cfg, "--latest"}, 1},
+		{t.Context(), []string{"wal-get", "--config", cfg, "000000010000000000000001", "x"}, 126},
+		{t.Context(), []string{"wal-push", "--config", cfg, "000000010000000000000001"}, 1},
+		{t.Context(), []string{"list", "--log-level"}, 2},
+		{t.Context(), []string{"wal-get", "--incarnation"}, 126},
+		{t.Context(), []string{"frobnicate"}, 2},
+		{t.Context(), []string{"restore", "--frob"}, 2},
+		{t.Context(), []string{"version"}, 0},
+	} {
+		for _, args := range [][]string{append([]string{"--json"}, c.args...), slices.Insert(slices.Clone(c.args), 1, "--json")} {
+			var out, errOut bytes.Buffer
+			code := run(c.ctx, args, nil, &out, &errOut)
+			d := json.NewDecoder(&out)
+			var first, second map[string]any
+			if err := d.Decode(&first); err != nil || d.Decode(&second) != io.EOF {
+				t.Errorf("%q: not one document: %v, %v and %v", args, err, first, second)
+			}
+			if n, failed := first["exit_code"].(float64); code != c.code || failed && int(n) != code {
+				t.Errorf("%q: exit %d, want %d: %v", args, code, c.code, first)
+			}
+		}
+	}
+}
+
+func TestRepeatableFlagsTakeCommas(t *testing.T) {
+	e := &environment{stdout: io.Discard, stderr: io.Discard}
+	app := e.app()
+	var got []string
+	app.Command("restore").Action = func(c *cli.Context) error { got = c.StringSlice("set"); return nil }
+	want := []string{"shared_preload_libraries=a, b", "search_path=\"$user\",public"}
+	args, err := orderArguments(app, []string{"restore", "--set", want[0], "--set", want[1]})
+	if err == nil {
+		err = app.Run(append([]string{"walden"}, args...))
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// TestStopText holds that what a backup of a standby is restored to at once is
+// not called the end of the WAL: where it stops is not one record.
+func TestStopText(t *testing.T) {
+	for _, c := range []struct {
+		plan plan.Plan
+		want string
+	}{
+		{plan.Plan{TargetKind: plan.Latest, Stop: plan.Stop{End: 0x5000000, Timeline: 2}}, "at the end of the WAL, 0/5000000 on timeline 2"},
+		{plan.Plan{TargetKind: plan.Immediate, Stop: plan.Stop{End: 0x5000000, Timeline: 2}}, "once the cluster is consistent, by 0/5000000 on timeline 2"},
+		{plan.Plan{TargetKind: plan.Immediate, Stop: plan.Stop{LSN: 0x4000028, End: 0x4000050, Exact: true, Timeline: 1}}, "after the record at 0/4000028 on timeline 1"},
+	} {
+		if got := stopText(&c.plan); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
 	}
 }

@@ -55,6 +55,9 @@ func (e *environment) check(c *cli.Context) error {
 		o.Report = e.renderFinding
 	}
 	d := checkDocument{Cluster: t.name, Findings: setup.Check(c.Context, o)}
+	if err := c.Context.Err(); err != nil {
+		return err // what was not waited for is no finding
+	}
 	for _, f := range d.Findings {
 		switch f.Status {
 		case setup.Fail:
@@ -69,9 +72,6 @@ func (e *environment) check(c *cli.Context) error {
 		}
 	} else {
 		fmt.Fprintf(e.stdout, "\n%d probes, %d failed, %d warnings\n", len(d.Findings), d.Failed, d.Warnings)
-	}
-	if err := c.Context.Err(); err != nil {
-		return err
 	}
 	if d.Failed > 0 {
 		return errFindings

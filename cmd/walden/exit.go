@@ -92,6 +92,9 @@ func (e *environment) finish(ctx context.Context, command string, err error) int
 	var absent *archive.AbsentError
 	if command == walGetName && errors.As(err, &absent) {
 		// PostgreSQL asks for files that need not exist as a matter of course.
+		if e.json {
+			e.printErrorJSON(err, "", code)
+		}
 		fmt.Fprintf(e.stderr, "walden: %v\n", err)
 		return code
 	}

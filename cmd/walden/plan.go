@@ -53,7 +53,7 @@ func renderPlan(w io.Writer, p *plan.Plan) {
 		fmt.Fprintln(w)
 	}
 	fmt.Fprintf(w, "  %-9s %d segments, %s: no hole, each continues the one before\n", "", p.Segments, size(p.StoredBytes))
-	fmt.Fprintf(w, "  stop      %s\n", stopText(p.Stop))
+	fmt.Fprintf(w, "  stop      %s\n", stopText(p))
 	if k := p.Stop.LastKept; k != nil {
 		fmt.Fprintf(w, "  keeps     %s\n", transactionText(*k))
 	}
@@ -68,8 +68,12 @@ func renderPlan(w io.Writer, p *plan.Plan) {
 	}
 }
 
-func stopText(s plan.Stop) string {
-	if s.LSN == 0 {
+func stopText(p *plan.Plan) string {
+	s := p.Stop
+	switch {
+	case s.LSN == 0 && p.TargetKind == plan.Immediate:
+		return fmt.Sprintf("once the cluster is consistent, by %s on timeline %s", s.End, s.Timeline)
+	case s.LSN == 0:
 		return fmt.Sprintf("at the end of the WAL, %s on timeline %s", s.End, s.Timeline)
 	}
 	where := "after"

@@ -191,7 +191,7 @@ func newRestoreDocument(p *planned, r *restore.Result) *restoreDocument {
 
 func renderRestore(w io.Writer, d *restoreDocument) {
 	fmt.Fprintf(w, "restored backup %s to %s: %d files, %s, all verified, in %.1f s\n", d.Backup, d.Directory, d.Files, size(d.Bytes), d.Seconds)
-	fmt.Fprintf(w, "  target    %s; it will stop %s\n", d.Plan.Target, stopText(d.Plan.Stop))
+	fmt.Fprintf(w, "  target    %s; it will stop %s\n", d.Plan.Target, stopText(d.Plan))
 	for _, t := range d.Tablespaces {
 		fmt.Fprintf(w, "  tablespace %d  %s → %s\n", t.OID, t.From, t.To)
 	}

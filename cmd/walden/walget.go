@@ -44,6 +44,12 @@ func (e *environment) walGetCommand() *cli.Command {
 	}
 }
 
+// walGetDocument is the result of wal-get.
+type walGetDocument struct {
+	File string `json:"file"`
+	Path string `json:"path"`
+}
+
 func (e *environment) walGet(c *cli.Context) error {
 	t, err := e.selectCluster()
 	if err != nil {
@@ -63,5 +69,8 @@ func (e *environment) walGet(c *cli.Context) error {
 			return err
 		}
 	}
-	return archive.New(repo, inc).Fetch(c.Context, name, path)
+	if err := archive.New(repo, inc).Fetch(c.Context, name, path); err != nil || !e.json {
+		return err
+	}
+	return e.printJSON(walGetDocument{File: name, Path: path})
 }
