@@ -205,7 +205,7 @@ func (s *Snapshot) EndOfWAL(p Path, first, last uint64) wal.LSN {
 		case ix == nil:
 			return p.Segment(last).End()
 		case ix.Tail.LSN != 0:
-			return endBefore(ix.Tail.LSN)
+			return endBefore(ix.Tail.LSN, s.SegmentSize)
 		case ix.Head.Have == ix.Head.Length || ix.Head.Overwritten:
 			return ix.EndOfRecords
 		case n <= first:
@@ -223,8 +223,12 @@ const (
 
 // endBefore is where the record ended that comes before the one at start. A record
 // that ends with its page ends at the next page's start, before the header.
-func endBefore(start wal.LSN) wal.LSN {
-	if at := start.PageOffset(); at == shortHeader || at == longHeader {
+func endBefore(start wal.LSN, size wal.SegmentSize) wal.LSN {
+	header := shortHeader
+	if int64(start.Page())%size.Bytes() == 0 {
+		header = longHeader
+	}
+	if start.PageOffset() == header {
 		return start.Page()
 	}
 	return start

@@ -310,6 +310,7 @@ func (e *evaluation) minimalHole(m *index.Landmark) outcome {
 	seg := e.path.Segment(e.d.s.SegmentSize.Number(m.LSN))
 	gap := catalog.NewGap(seg, seg.Number,
 		fmt.Sprintf("from %s on the server ran with wal_level=minimal, and such WAL cannot be replayed", m.LSN))
+	gap.Start = m.LSN
 	o := e.outcome(broken)
 	o.hole = &gap
 	return o

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/walden-pg/walden/replay/catalog"
@@ -31,8 +32,12 @@ func (d *decision) unreachable(reason, advice string) *UnreachableError {
 
 func (d *decision) noBackup(refused []Refused) *NoBackupError {
 	e := &NoBackupError{
-		Target: d.t.String(), Wanted: d.t.Backup, Refused: refused,
-		Problems: d.s.Problems, Windows: d.s.Windows(),
+		Target: d.t.String(), Wanted: d.t.Backup, Refused: refused, Windows: d.s.Windows(),
+	}
+	for _, p := range d.s.Problems {
+		if strings.Contains(p.Object, d.t.Backup) { // of all backups, or of the wanted one
+			e.Problems = append(e.Problems, p)
+		}
 	}
 	for _, b := range d.s.Incomplete {
 		e.Incomplete = append(e.Incomplete, b.ID)
@@ -177,7 +182,7 @@ func (d *decision) end(g group) (*Point, error) {
 // lastMoment is the last known moment that a candidate leads to before the hole
 // that stopped it: the last transaction, or the backup's own end. The error is errNeeds.
 func (d *decision) lastMoment(o outcome) (*Point, error) {
-	last, err := d.lastTransaction(o.path, d.s.SegmentSize.Number(o.backup.StartLSN), o.lastNumber, min(d.endOf(o), o.hole.End))
+	last, err := d.lastTransaction(o.path, d.s.SegmentSize.Number(o.backup.StartLSN), o.lastNumber, min(d.endOf(o), o.hole.Start))
 	if err != nil {
 		return nil, err
 	}

@@ -54,7 +54,10 @@ type cluster struct {
 	backups  []catalog.Backup
 	indexes  map[wal.Segment]*index.Index
 	// damaged are segments that are archived and cannot be read.
-	damaged  []wal.Segment
+	damaged []wal.Segment
+	// wrong are backups that lack objects.
+	wrong    map[string]string
+	rounds   int // of loading that the last plan took
 	snapshot *catalog.Snapshot
 }
 
@@ -77,7 +80,7 @@ func newCluster(t *testing.T, seed uint64) *cluster {
 		c.note(b, otherRecord)(b.Message(10))
 		c.endSegment(b)
 	}
-	c.archive(t)
+	c.archive(t, c.random)
 	return c
 }
 
@@ -200,26 +203,50 @@ func (c *cluster) backup(b *branch) {
 	c.backups = append(c.backups, k)
 }
 
-// archive stores what is complete, but for a few segments, and takes the snapshot.
-func (c *cluster) archive(t *testing.T) {
+// fate is what becomes of a segment.
+type fate int
+
+const (
+	stored fate = iota
+	lost
+	damaged
+)
+
+// random loses a few segments, and damages others.
+func (c *cluster) random(wal.Segment) fate {
+	switch n := c.r.IntN(120); {
+	case n < 3:
+		return lost
+	case n < 5:
+		return damaged
+	}
+	return stored
+}
+
+// archive takes a snapshot of an archive of what is complete.
+func (c *cluster) archive(t *testing.T, becomes func(wal.Segment) fate) {
 	t.Helper()
 	c.snapshot = &catalog.Snapshot{Cluster: "main", SystemID: systemID, SegmentSize: segment, Major: 17, Backups: c.backups}
 	for _, b := range c.branches {
 		numbers := []uint64{}
 		for _, seg := range b.Complete() {
-			if seg.Timeline != b.Timeline() || c.r.IntN(40) == 0 {
+			if seg.Timeline != b.Timeline() {
+				continue
+			}
+			f := becomes(seg)
+			if f == lost {
+				continue
+			}
+			numbers = append(numbers, seg.Number)
+			if f == damaged {
+				c.damaged = append(c.damaged, seg)
 				continue
 			}
 			ix, err := index.Build(bytes.NewReader(b.Bytes(seg)), seg, index.Options{SystemID: systemID, Complete: true})
 			if err != nil {
 				t.Fatalf("index of %s: %v", seg, err)
 			}
-			numbers = append(numbers, seg.Number)
-			if c.r.IntN(60) == 0 {
-				c.damaged = append(c.damaged, seg)
-			} else {
-				c.indexes[seg] = ix
-			}
+			c.indexes[seg] = ix
 		}
 		c.snapshot.Timelines = append(c.snapshot.Timelines, timeline(b.History(), numbers))
 	}
@@ -245,7 +272,7 @@ func timeline(h wal.History, numbers []uint64) catalog.Timeline {
 }
 
 // fill gets from memory what a plan needs.
-func fill(s *catalog.Snapshot, n plan.Needs, indexes map[wal.Segment]*index.Index) error {
+func fill(s *catalog.Snapshot, n plan.Needs, indexes map[wal.Segment]*index.Index, wrong map[string]string) error {
 	read := func(seg wal.Segment) (*index.Index, error) {
 		if ix := indexes[seg]; ix != nil {
 			return ix, nil
@@ -271,7 +298,7 @@ func fill(s *catalog.Snapshot, n plan.Needs, indexes map[wal.Segment]*index.Inde
 		}
 	}
 	for _, id := range n.Bases {
-		s.Details.AddBase(id, "")
+		s.Details.AddBase(id, wrong[id])
 	}
 	return nil
 }
@@ -281,7 +308,7 @@ func (c *cluster) make(t *testing.T, target plan.Target) (*plan.Plan, error) {
 	t.Helper()
 	s := *c.snapshot
 	s.Details = catalog.Details{}
-	for range 1000 {
+	for c.rounds = range 1000 {
 		n, err := plan.Need(&s, target)
 		if err != nil {
 			t.Fatal(err)
@@ -289,7 +316,7 @@ func (c *cluster) make(t *testing.T, target plan.Target) (*plan.Plan, error) {
 		if n.Empty() {
 			return plan.Make(&s, target)
 		}
-		if err := fill(&s, n, c.indexes); err != nil {
+		if err := fill(&s, n, c.indexes, c.wrong); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,0 +1,538 @@
+package plan_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/walden-pg/walden/replay/catalog"
+	"github.com/walden-pg/walden/replay/plan"
+	"github.com/walden-pg/walden/wal"
+	"github.com/walden-pg/walden/wal/index"
+	"github.com/walden-pg/walden/wal/waltest"
+)
+
+// newScene is a cluster whose life the test writes itself.
+func newScene() (*cluster, *branch) {
+	c := &cluster{
+		r: rand.New(rand.NewPCG(1, 1)), clock: noon, xid: 700,
+		indexes: map[wal.Segment]*index.Index{}, wrong: map[string]string{},
+	}
+	c.branches = []*branch{{Builder: waltest.NewBuilder(17, systemID, 1, segment)}}
+	return c, c.branches[0]
+}
+
+func everything(wal.Segment) fate { return stored }
+
+// lose loses the segments of these names.
+func lose(names ...string) func(wal.Segment) fate {
+	return func(seg wal.Segment) fate {
+		if slices.Contains(names, seg.Name()) {
+			return lost
+		}
+		return stored
+	}
+}
+
+// commitAt writes a commit that ended some minutes after noon, and returns it.
+func (c *cluster) commitAt(b *branch, minutes int) logged {
+	c.clock = at(minutes)
+	c.xid++
+	c.note(b, endOfTransaction)(b.Commit(c.xid, c.clock))
+	b.last().xid, b.last().time = c.xid, c.clock
+	return *b.last()
+}
+
+// backupAt takes a backup of a primary some minutes after noon.
+func (c *cluster) backupAt(b *branch, minutes int) catalog.Backup {
+	c.clock = at(minutes)
+	redo, _ := b.CheckpointRedo()
+	checkpoint, _ := b.OnlineCheckpoint(redo, c.clock)
+	_, stop := b.BackupEnd(redo)
+	k := catalog.Backup{
+		ID: fmt.Sprintf("B%d", len(c.backups)+1), Timeline: b.Timeline(), StopTimeline: b.Timeline(),
+		StartLSN: redo, CheckpointLSN: checkpoint, StopLSN: stop, StartTime: c.clock, StopTime: c.clock,
+	}
+	c.backups = append(c.backups, k)
+	return k
+}
+
+func (c *cluster) forkAt(b *branch, minutes int) *branch {
+	c.clock = at(minutes)
+	c.fork(b)
+	return c.branches[len(c.branches)-1]
+}
+
+// simple is a backup, a commit at 12:01, and a commit at 12:11 in the next segment.
+func simple() (*cluster, *branch) {
+	c, b := newScene()
+	c.backupAt(b, 0)
+	c.commitAt(b, 1)
+	c.endSegment(b)
+	c.commitAt(b, 11)
+	c.endSegment(b)
+	return c, b
+}
+
+func setting(p *plan.Plan, name string) string {
+	for _, s := range slices.Concat(p.Settings, p.Minimums) {
+		if s.Name == name {
+			return s.Value
+		}
+	}
+	return ""
+}
+
+func (c *cluster) mustPlan(t *testing.T, target plan.Target) *plan.Plan {
+	t.Helper()
+	p, err := c.make(t, target)
+	if err != nil {
+		t.Fatalf("%s: %v", target, err)
+	}
+	return p
+}
+
+// refusal plans and expects an error of type E whose text and hint contain want.
+func refusal[E interface {
+	error
+	Hint() string
+	Reachable() []catalog.Window
+}](t *testing.T, c *cluster, target plan.Target, want ...string) E {
+	t.Helper()
+	p, err := c.make(t, target)
+	var e E
+	if !errors.As(err, &e) {
+		t.Fatalf("%s: plan %+v, error %T %v, want %T", target, p, err, err, e)
+	}
+	text := e.Error() + "\n" + e.Hint()
+	for _, w := range want {
+		if !strings.Contains(text, w) {
+			t.Errorf("%s: says\n%s\nwithout %q", target, text, w)
+		}
+	}
+	return e
+}
+
+func TestSwitchOnSegmentBoundary(t *testing.T) {
+	c, b := newScene()
+	c.backupAt(b, 0)
+	c.commitAt(b, 1)
+	c.endSegment(b)
+	child := c.forkAt(b, 2)
+	last := c.commitAt(child, 3)
+	c.endSegment(child)
+	c.commitAt(b, 4)
+	c.endSegment(b)
+	c.archive(t, everything)
+
+	p := c.mustPlan(t, plan.Target{Kind: plan.XID, XID: last.xid})
+	want := []plan.Stretch{
+		{Timeline: 1, Begin: c.backups[0].StartLSN, End: 2 << 20, First: "000000010000000000000001", Last: "000000010000000000000001", Segments: 1},
+		{Timeline: 2, Begin: 2 << 20, End: last.end, First: "000000020000000000000002", Last: "000000020000000000000002", Segments: 1},
+	}
+	if !slices.Equal(p.Path, want) || p.Stop.Timeline != 2 {
+		t.Errorf("path %+v, want %+v", p.Path, want)
+	}
+}
+
+// A recovery that stopped before it had reached its target timeline's fork
+// writes that timeline as its parent, with an earlier position.
+func TestHistoryThatIsNotMonotone(t *testing.T) {
+	c, b := newScene()
+	c.backupAt(b, 0)
+	c.commitAt(b, 1)
+	fork := b.Position()
+	early := &branch{Builder: b.Fork(3, "before 2026-11-22"), log: slices.Clone(b.log)}
+	c.commitAt(b, 2)
+	c.endSegment(b)
+	c.forkAt(b, 3) // timeline 2, further on
+	c.branches = append(c.branches, early)
+	last := c.commitAt(early, 5)
+	c.endSegment(early)
+	c.archive(t, everything)
+	h := wal.History{Timeline: 3, Entries: []wal.HistoryEntry{
+		{Timeline: 1, End: c.branches[1].History().Entries[0].End}, {Timeline: 2, End: fork},
+	}}
+	c.snapshot.Timelines[2] = timeline(h, []uint64{1})
+
+	p := c.mustPlan(t, plan.Target{Kind: plan.XID, XID: last.xid})
+	if p.Timeline != 3 || p.LastSegment != "000000030000000000000001" || len(p.Path) != 2 || p.Path[0].Timeline != 1 || p.Path[1].Begin != fork {
+		t.Errorf("plan %+v", p)
+	}
+	refusal[*plan.UnreachableError](t, c, plan.Target{Kind: plan.XID, XID: last.xid - 1},
+		"on timeline 1, which is not on the way to timeline 3 (1 → 3 at", "--timeline 1")
+}
+
+// A timeline of which only the history file has been archived yet.
+func TestTimelineWithoutSegments(t *testing.T) {
+	c, b := newScene()
+	c.backupAt(b, 0)
+	c.commitAt(b, 1)
+	c.endSegment(b)
+	c.commitAt(b, 2)
+	c.forkAt(b, 3)
+	c.archive(t, everything)
+	p := c.mustPlan(t, plan.Target{Kind: plan.Latest})
+	if p.Timeline != 2 || p.Stop.End != 2<<20 || len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "none of its WAL is archived yet") {
+		t.Errorf("plan %+v", p)
+	}
+
+	// The old timeline goes on, and its copy of the segment is archived: PostgreSQL
+	// would take it for the new timeline's.
+	c.commitAt(b, 4)
+	c.endSegment(b)
+	c.archive(t, everything)
+	refusal[*plan.GapError](t, c, plan.Target{Kind: plan.Latest}, "000000020000000000000002 is missing")
+	if p := c.mustPlan(t, plan.Target{Kind: plan.Latest, Timeline: "1"}); p.Stop.End != 3<<20 {
+		t.Errorf("on the old timeline: %+v", p.Stop)
+	}
+	if p := c.mustPlan(t, plan.Target{Kind: plan.Time, Time: at(0)}); p.Timeline != 2 {
+		t.Errorf("a time before the fork: %+v", p)
+	}
+}
+
+func TestHistoryMissingOrDamaged(t *testing.T) {
+	c, b := simple()
+	child := c.forkAt(b, 12)
+	c.backupAt(child, 13)
+	c.endSegment(child)
+	c.archive(t, everything)
+
+	lone := timeline(wal.History{Timeline: 2}, []uint64{3})
+	lone.HistoryState = catalog.HistoryMissing
+	c.snapshot.Timelines[1] = lone
+	for _, tli := range []string{"", "2", plan.CurrentTimeline} {
+		p := c.mustPlan(t, plan.Target{Kind: plan.Latest, Timeline: tli})
+		if p.Backup.ID != "B2" || setting(p, "recovery_target_timeline") != "current" || len(p.Warnings) != 1 {
+			t.Errorf("without a history file, timeline %q: %+v", tli, p)
+		}
+	}
+	lone.HistoryState = catalog.HistoryDamaged
+	c.snapshot.Timelines[1] = lone
+	p := c.mustPlan(t, plan.Target{Kind: plan.Latest})
+	if p.Timeline != 1 || len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "Timeline 2 was left out of account") {
+		t.Errorf("with a damaged history file: %+v", p)
+	}
+	refusal[*plan.UnreachableError](t, c, plan.Target{Kind: plan.Latest, Timeline: "2"}, "the history file of timeline 2 cannot be read")
+	refusal[*plan.UnreachableError](t, c, plan.Target{Kind: plan.Latest, Timeline: "9"}, "nothing of timeline 9 is archived")
+}
+
+func TestBackupOfAnotherBranch(t *testing.T) {
+	c, b := newScene()
+	c.backupAt(b, 0)
+	c.endSegment(b)
+	child := c.forkAt(b, 1)
+	c.commitAt(b, 2)
+	c.backupAt(b, 3)
+	c.commitAt(b, 4)
+	c.endSegment(b)
+	c.commitAt(child, 5)
+	c.endSegment(child)
+	c.archive(t, everything)
+
+	if p := c.mustPlan(t, plan.Target{Kind: plan.Latest}); p.Backup.ID != "B1" || p.Timeline != 2 {
+		t.Errorf("the newest timeline: %+v", p)
+	}
+	if p := c.mustPlan(t, plan.Target{Kind: plan.Latest, Backup: "B2"}); p.Timeline != 1 {
+		t.Errorf("the newest timeline that backup B2 leads to: %+v", p)
+	}
+	e := refusal[*plan.NoBackupError](t, c, plan.Target{Kind: plan.Latest, Backup: "B2", Timeline: "2"},
+		"B2: it was taken on timeline 1 at", "not on the way to timeline 2 (1 → 2 at 0/200000)", "Leave out --backup")
+	if e.Absent() {
+		t.Error("the backup is there")
+	}
+	// A time between the fork and the first commit after it is on both branches.
+	p := c.mustPlan(t, plan.Target{Kind: plan.Time, Time: at(3)})
+	if len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "ask for --timeline 1") {
+		t.Errorf("warnings %q", p.Warnings)
+	}
+}
+
+func TestBackupThatEndsAfterTheFork(t *testing.T) {
+	c, b := newScene()
+	redo, _ := b.CheckpointRedo()
+	checkpoint, _ := b.OnlineCheckpoint(redo, at(0))
+	child := c.forkAt(b, 1)
+	_, stop := b.BackupEnd(redo)
+	c.endSegment(b)
+	c.endSegment(child)
+	c.backups = append(c.backups, catalog.Backup{
+		ID: "B1", Timeline: 1, StopTimeline: 1, StartLSN: redo, CheckpointLSN: checkpoint, StopLSN: stop,
+	})
+	c.archive(t, everything)
+	if p := c.mustPlan(t, plan.Target{Kind: plan.Latest}); p.Timeline != 1 {
+		t.Errorf("plan %+v", p)
+	}
+	refusal[*plan.NoBackupError](t, c, plan.Target{Kind: plan.Latest, Timeline: "2"}, "it ended on timeline 1 at", "had left it")
+}
+
+func TestTooEarly(t *testing.T) {
+	c, b := newScene()
+	first := c.commitAt(b, -5)
+	b.RestorePoint("before", at(-4))
+	k := c.backupAt(b, 0)
+	c.commitAt(b, 1)
+	c.endSegment(b)
+	c.archive(t, everything)
+	for _, target := range []plan.Target{
+		{Kind: plan.Time, Time: at(-1)},
+		{Kind: plan.Time, Time: at(-5), Exclusive: true},
+		{Kind: plan.LSN, LSN: first.lsn},
+		{Kind: plan.LSN, LSN: k.CheckpointLSN},
+		{Kind: plan.XID, XID: first.xid},
+		{Kind: plan.Name, Name: "before"},
+		{Kind: plan.Time, Time: at(-1), Backup: "B1"},
+	} {
+		e := refusal[*plan.UnreachableError](t, c, target, "--immediate --backup B1")
+		if e.After == nil || e.After.LSN != k.StopLSN || len(e.Reachable()) != 1 {
+			t.Errorf("%s: after %+v, windows %+v", target, e.After, e.Reachable())
+		}
+	}
+	// From the record that ends the backup on, positions are reached.
+	c.mustPlan(t, plan.Target{Kind: plan.LSN, LSN: k.StopLSN - 40})
+	c.mustPlan(t, plan.Target{Kind: plan.LSN, LSN: k.StopLSN, Exclusive: true})
+	c.mustPlan(t, plan.Target{Kind: plan.LSN, LSN: k.StopLSN - 8, Exclusive: true})
+}
+
+// The checkpoint record tells its time in whole seconds: a commit of the same
+// second, before the redo point, is in the backup.
+func TestCommitInTheSecondOfTheCheckpoint(t *testing.T) {
+	c, b := newScene()
+	c.backupAt(b, 0)
+	c.endSegment(b)
+	c.xid++
+	start, _ := b.Commit(c.xid, at(10).Add(300*time.Millisecond))
+	c.backupAt(b, 10)
+	c.commitAt(b, 11)
+	c.endSegment(b)
+	c.archive(t, everything)
+	if p := c.mustPlan(t, plan.Target{Kind: plan.Time, Time: at(10).Add(200 * time.Millisecond)}); p.Backup.ID != "B1" || p.Stop.LSN != start {
+		t.Errorf("chose %s and stops at %+v", p.Backup.ID, p.Stop)
+	}
+	if p := c.mustPlan(t, plan.Target{Kind: plan.Time, Time: at(10).Add(400 * time.Millisecond)}); p.Backup.ID != "B2" {
+		t.Errorf("chose %s", p.Backup.ID)
+	}
+}
+
+func TestSettingsOnTheWay(t *testing.T) {
+	c, b := simple()
+	b.ParameterChange(300, 1)
+	c.commitAt(b, 12)
+	minimal, _ := b.ParameterChange(100, 0)
+	after := c.commitAt(b, 13)
+	c.endSegment(b)
+	c.archive(t, everything)
+	p := c.mustPlan(t, plan.Target{Kind: plan.LSN, LSN: minimal, Exclusive: true})
+	if setting(p, "max_connections") != "300" {
+		t.Errorf("minimums %v", p.Minimums)
+	}
+	e := refusal[*plan.GapError](t, c, plan.Target{Kind: plan.XID, XID: after.xid}, "wal_level=minimal", minimal.String())
+	if e.Before == nil || e.Before.LSN >= minimal {
+		t.Errorf("before %+v", e.Before)
+	}
+}
+
+func TestUnsoundBackups(t *testing.T) {
+	c, b := simple()
+	last := c.commitAt(b, 20)
+	c.backupAt(b, 21)
+	c.endSegment(b)
+	c.archive(t, everything)
+	good := c.snapshot.Backups[1]
+	for name, c2 := range map[string]struct {
+		spoil func(*catalog.Backup)
+		want  string
+	}{
+		"no checkpoint record": {func(k *catalog.Backup) { k.CheckpointLSN += 8 }, "the checkpoint record it begins with"},
+		"no end record":        {func(k *catalog.Backup) { k.StopLSN -= 8 }, "the record that ends it"},
+		"ends after the WAL":   {func(k *catalog.Backup) { k.StopLSN = 9 << 20 }, "it needs WAL that is missing"},
+		"lacks an object":      {func(*catalog.Backup) { c.wrong["B2"] = "object x is missing" }, "object x is missing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bad := good
+			c2.spoil(&bad)
+			defer func() { c.snapshot.Backups[1] = good; delete(c.wrong, "B2") }()
+			c.snapshot.Backups[1] = bad
+			refusal[*plan.NoBackupError](t, c, plan.Target{Kind: plan.Immediate, Backup: "B2"}, "B2: ", c2.want)
+			if p := c.mustPlan(t, plan.Target{Kind: plan.Latest}); p.Backup.ID != "B1" || p.Stop.LastKept.XID != last.xid {
+				t.Errorf("the older backup was not taken: %+v", p)
+			}
+		})
+	}
+}
+
+func TestOnlyPrepared(t *testing.T) {
+	c, b := simple()
+	b.Prepare(900, 5, "later", at(12))
+	c.endSegment(b)
+	c.archive(t, everything)
+	refusal[*plan.UnreachableError](t, c, plan.Target{Kind: plan.XID, XID: 900}, "no commit or rollback of it", "COMMIT PREPARED", "--latest")
+}
+
+func TestNames(t *testing.T) {
+	c, b := simple()
+	b.RestorePoint("x", at(12))
+	again, _ := b.RestorePoint("x", at(13))
+	b.RestorePoint("other", at(14))
+	c.backupAt(b, 15)
+	c.commitAt(b, 16)
+	c.endSegment(b)
+	c.archive(t, everything)
+	e := refusal[*plan.AmbiguousError](t, c, plan.Target{Kind: plan.Name, Name: "x"},
+		`restore point "x" is not one moment: the name was used 2 times`, "--lsn "+again.String())
+	if len(e.Points) != 2 || e.Points[1].LSN != again || !e.Points[1].Time.Equal(at(13)) {
+		t.Errorf("points %+v", e.Points)
+	}
+	if p := c.mustPlan(t, plan.Target{Kind: plan.LSN, LSN: again}); p.Stop.LSN != again || p.Stop.Before || p.Stop.Name != "x" {
+		t.Errorf("by its position: %+v", p.Stop)
+	}
+	refusal[*plan.UnreachableError](t, c, plan.Target{Kind: plan.Name, Name: "y"}, `There are restore points named "x", "other"`)
+	// From the newer backup, neither is left.
+	refusal[*plan.UnreachableError](t, c, plan.Target{Kind: plan.Name, Name: "other", Backup: "B2"}, "before every backup")
+}
+
+func TestHoles(t *testing.T) {
+	c, b := newScene()
+	c.backupAt(b, 0)
+	before := c.commitAt(b, 1)
+	c.endSegment(b)
+	inside := c.commitAt(b, 11)
+	c.endSegment(b)
+	c.commitAt(b, 21)
+	c.backupAt(b, 22)
+	after := c.commitAt(b, 23)
+	c.endSegment(b)
+	for name, becomes := range map[string]func(wal.Segment) fate{
+		"lost": lose("000000010000000000000002"),
+		"damaged": func(seg wal.Segment) fate {
+			if seg.Number == 2 {
+				return damaged
+			}
+			return stored
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.indexes = map[wal.Segment]*index.Index{}
+			c.archive(t, becomes)
+			if p := c.mustPlan(t, plan.Target{Kind: plan.Latest}); p.Backup.ID != "B2" {
+				t.Errorf("the end is reached from the backup after the hole, not from %s", p.Backup.ID)
+			}
+			if p := c.mustPlan(t, plan.Target{Kind: plan.XID, XID: before.xid}); p.Backup.ID != "B1" || p.Segments != 1 {
+				t.Errorf("before the hole: %+v", p)
+			}
+			for _, target := range []plan.Target{
+				{Kind: plan.Time, Time: at(12)}, {Kind: plan.LSN, LSN: inside.lsn}, {Kind: plan.Latest, Backup: "B1"},
+				{Kind: plan.XID, XID: after.xid, Backup: "B1"},
+			} {
+				e := refusal[*plan.GapError](t, c, target, "WAL segment 000000010000000000000002", "from backup B1")
+				if e.Before == nil || e.Before.LSN != before.lsn || len(e.Gaps) != 1 {
+					t.Errorf("%s: before %+v, gaps %+v", target, e.Before, e.Gaps)
+				}
+				if target.Backup == "" && (e.After == nil || e.After.LSN != c.backups[1].StopLSN) {
+					t.Errorf("%s: after %+v", target, e.After)
+				}
+				// What the hint offers is reached, and is what it says.
+				p := c.mustPlan(t, plan.Target{Kind: plan.LSN, LSN: e.Before.LSN})
+				if p.Stop.LastKept == nil || p.Stop.LastKept.XID != before.xid {
+					t.Errorf("%s: the hint leads to %+v", target, p.Stop)
+				}
+			}
+			refusal[*plan.UnreachableError](t, c, plan.Target{Kind: plan.XID, XID: 5000}, "no commit or rollback of it")
+		})
+	}
+}
+
+// A segment that does not continue the one before it: of another history under
+// the same timeline number.
+func TestSegmentOfAnotherHistory(t *testing.T) {
+	c, _ := simple()
+	c.archive(t, everything)
+	foreign, b2 := newScene()
+	foreign.backupAt(b2, 0)
+	foreign.commitAt(b2, 1)
+	b2.Message(100)
+	foreign.endSegment(b2)
+	foreign.commitAt(b2, 11)
+	foreign.endSegment(b2)
+	foreign.archive(t, everything)
+	seg := c.snapshot.Segment(1, 2)
+	c.indexes[seg] = foreign.indexes[seg]
+	refusal[*plan.GapError](t, c, plan.Target{Kind: plan.Latest}, "000000010000000000000002 cannot be used", "different histories")
+}
+
+func TestTooLate(t *testing.T) {
+	c, _ := simple()
+	c.archive(t, everything)
+	refusal[*plan.UnreachableError](t, c, plan.Target{Kind: plan.Time, Time: at(30)},
+		"the last commit or rollback in the archived WAL (on the way to timeline 1) was at 2026-11-22 12:11:00+00", "--latest")
+	// The very last commit can only be kept by --latest, by its id or position.
+	refusal[*plan.UnreachableError](t, c, plan.Target{Kind: plan.Time, Time: at(11)}, "12:11:00")
+	c.mustPlan(t, plan.Target{Kind: plan.Time, Time: at(11), Exclusive: true})
+	refusal[*plan.UnreachableError](t, c, plan.Target{Kind: plan.LSN, LSN: 1 << 30}, "ends at 0/300000")
+
+	idle, b := newScene()
+	idle.backupAt(b, 0)
+	idle.endSegment(b)
+	idle.archive(t, everything)
+	refusal[*plan.UnreachableError](t, idle, plan.Target{Kind: plan.Time, Time: at(30)}, "no commit or rollback is in the archived WAL")
+}
+
+func TestNoWAL(t *testing.T) {
+	c, _ := simple()
+	c.archive(t, func(wal.Segment) fate { return lost })
+	for _, k := range []plan.Kind{plan.Latest, plan.Immediate} {
+		e := refusal[*plan.NoBackupError](t, c, plan.Target{Kind: k}, "B1: it needs WAL that is missing: WAL segment 000000010000000000000001 is missing")
+		if e.Absent() {
+			t.Error("the backup is there")
+		}
+	}
+	refusal[*plan.NoBackupError](t, c, plan.Target{Kind: plan.LSN, LSN: 3 << 20}, "B1: ")
+}
+
+// A long way takes few rounds of loading.
+func TestLongWay(t *testing.T) {
+	c, b := newScene()
+	c.backupAt(b, 0)
+	for n := range 300 {
+		c.commitAt(b, n)
+		c.endSegment(b)
+	}
+	c.archive(t, everything)
+	for _, target := range []plan.Target{
+		{Kind: plan.Latest}, {Kind: plan.Time, Time: at(290)}, {Kind: plan.XID, XID: 990}, {Kind: plan.LSN, LSN: 290 << 20}, {Kind: plan.Time, Time: at(999)},
+	} {
+		p, err := c.make(t, target)
+		if err == nil && p.Segments < 280 {
+			t.Errorf("%s: %d segments", target, p.Segments)
+		}
+		if c.rounds > 12 {
+			t.Errorf("%s: %d rounds", target, c.rounds)
+		}
+	}
+}
+
+func TestValidate(t *testing.T) {
+	for _, target := range []plan.Target{
+		{}, {Kind: "never"}, {Kind: plan.Time}, {Kind: plan.LSN}, {Kind: plan.XID, XID: 2}, {Kind: plan.Name},
+		{Kind: plan.Name, Name: strings.Repeat("x", 64)}, {Kind: plan.Name, Name: "a\x00b"},
+		{Kind: plan.Latest, Exclusive: true}, {Kind: plan.Name, Name: "x", Exclusive: true},
+		{Kind: plan.Latest, Timeline: "x"}, {Kind: plan.Latest, Timeline: "0"}, {Kind: plan.Latest, Timeline: "0x2"},
+	} {
+		if err := target.Validate(); err == nil {
+			t.Errorf("%+v is accepted", target)
+		}
+		if _, err := plan.Make(&catalog.Snapshot{SegmentSize: segment}, target); err == nil {
+			t.Errorf("%+v is planned", target)
+		}
+	}
+	// Make does not decide on what was not loaded.
+	c, _ := simple()
+	c.archive(t, everything)
+	if p, err := plan.Make(c.snapshot, plan.Target{Kind: plan.Latest}); err == nil {
+		t.Errorf("without indexes: %+v", p)
+	}
+}
