@@ -97,11 +97,16 @@ func (r *reservation) Fetch(ctx context.Context, tli wal.TimelineID, from, to wa
 	}
 }
 
-// answered reports whether the server itself said no: the connection is sound.
+// answered reports whether the server itself said no. With FATAL or PANIC it
+// answers nothing but ends the connection, as when an administrator or a time
+// limit does (elog.c).
 func answered(err error) bool {
 	var said *pgconn.PgError
+	if errors.As(err, &said) {
+		return said.SeverityUnlocalized != "FATAL" && said.SeverityUnlocalized != "PANIC"
+	}
 	var end *stream.EndOfTimelineError
-	return errors.As(err, &said) || errors.As(err, &end)
+	return errors.As(err, &end)
 }
 
 // maxFetches bounds how often a lost connection is replaced.
