@@ -1,0 +1,323 @@
+package plan_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/walden-pg/walden/replay/catalog"
+	"github.com/walden-pg/walden/replay/plan"
+	"github.com/walden-pg/walden/wal"
+	"github.com/walden-pg/walden/wal/index"
+	"github.com/walden-pg/walden/wal/waltest"
+)
+
+// What a record is to recovery.
+type recordKind int
+
+const (
+	otherRecord recordKind = iota
+	endOfTransaction
+	restorePoint
+	backupEnd
+)
+
+// logged is a record as the test wrote it.
+type logged struct {
+	lsn, end wal.LSN
+	kind     recordKind
+	xid      uint32
+	time     time.Time
+	name     string
+	redo     wal.LSN // backupEnd
+}
+
+// branch is a timeline that is being written, with every record on the way to it.
+type branch struct {
+	*waltest.Builder
+	log  []logged
+	open []catalog.Backup // begun on it and not ended
+}
+
+// cluster is a random cluster's life: its timelines, backups, and archive.
+type cluster struct {
+	r        *rand.Rand
+	clock    time.Time
+	xid      uint32
+	branches []*branch
+	backups  []catalog.Backup
+	indexes  map[wal.Segment]*index.Index
+	// damaged are segments that are archived and cannot be read.
+	damaged []wal.Segment
+	// wrong are backups that lack objects.
+	wrong    map[string]string
+	rounds   int // of loading that the last plan took
+	snapshot *catalog.Snapshot
+}
+
+func newCluster(t *testing.T, seed uint64) *cluster {
+	t.Helper()
+	c := &cluster{
+		r: rand.New(rand.NewPCG(seed, 0)), clock: noon, xid: 700,
+		indexes: map[wal.Segment]*index.Index{},
+	}
+	c.branches = []*branch{{Builder: waltest.NewBuilder(17, systemID, 1, segment)}}
+	for range 30 + c.r.IntN(60) {
+		b := c.branches[c.r.IntN(len(c.branches))]
+		if c.r.IntN(25) == 0 && len(c.branches) < 4 && len(b.log) > 0 {
+			c.fork(b)
+			continue
+		}
+		c.write(b)
+	}
+	for _, b := range c.branches {
+		c.note(b, otherRecord)(b.Message(10))
+		c.endSegment(b)
+	}
+	c.archive(t, c.random)
+	return c
+}
+
+func (c *cluster) fork(b *branch) {
+	tli := wal.TimelineID(len(c.branches) + 1)
+	child := &branch{Builder: b.Fork(tli, "no recovery target specified"), log: slices.Clone(b.log)}
+	c.tick(2)
+	c.note(child, otherRecord)(child.EndOfRecovery(b.Timeline(), c.clock))
+	c.branches = append(c.branches, child)
+}
+
+func (c *cluster) tick(least int) {
+	c.clock = c.clock.Add(time.Duration(least)*time.Second + time.Duration(c.r.IntN(3000))*time.Millisecond)
+}
+
+// note returns a function that logs a record of the kind.
+func (c *cluster) note(b *branch, kind recordKind) func(start, end wal.LSN) {
+	return func(start, end wal.LSN) {
+		if start != 0 { // a switch at a segment's start writes nothing
+			b.log = append(b.log, logged{lsn: start, end: end, kind: kind})
+		}
+	}
+}
+
+func (b *branch) last() *logged { return &b.log[len(b.log)-1] }
+
+// write appends something random to a branch.
+func (c *cluster) write(b *branch) {
+	c.tick(0)
+	switch n := c.r.IntN(20); {
+	case n < 8:
+		c.transaction(b)
+	case n < 10:
+		name := fmt.Sprintf("point %d", c.r.IntN(12))
+		c.note(b, restorePoint)(b.RestorePoint(name, c.clock))
+		b.last().name = name
+	case n < 12:
+		c.endSegment(b)
+	case n < 13:
+		c.tick(2)
+		c.note(b, otherRecord)(b.Message(c.r.IntN(3 << 20)))
+	case n < 15:
+		c.toBoundary(b)
+	case n < 18:
+		c.backup(b)
+	default:
+		c.note(b, otherRecord)(b.Message(c.r.IntN(20000)))
+	}
+}
+
+// endSegment ends a segment with a switch.
+func (c *cluster) endSegment(b *branch) {
+	c.tick(2)
+	c.note(b, otherRecord)(b.Switch())
+}
+
+// toBoundary fills a segment nearly up, and then puts something across its end.
+func (c *cluster) toBoundary(b *branch) {
+	seg := wal.SegmentAt(b.Timeline(), b.Position(), segment)
+	if room := int64(seg.End()-b.Position()) * 8168 / 8192; room > 400 {
+		c.tick(2)
+		c.note(b, otherRecord)(b.Message(int(room) - 150 - c.r.IntN(100)))
+	}
+	if c.r.IntN(4) == 0 {
+		name := "point on the edge"
+		c.note(b, restorePoint)(b.RestorePoint(name, c.clock))
+		b.last().name = name
+		return
+	}
+	c.transaction(b)
+}
+
+// transaction ends a transaction in one of the ways there are. Its time lies up
+// to two seconds before that of the record, so times are not in order.
+func (c *cluster) transaction(b *branch) {
+	c.xid++
+	xid, when := c.xid, c.clock.Add(-time.Duration(c.r.IntN(2000))*time.Millisecond)
+	x := waltest.Transaction{Subxacts: make([]uint32, c.r.IntN(200))}
+	if c.r.IntN(4) == 0 {
+		gid := fmt.Sprintf("g%d", xid)
+		c.note(b, otherRecord)(b.Prepare(xid, 5, gid, when))
+		x = waltest.Transaction{Prepared: xid, GID: gid}
+	}
+	if c.r.IntN(3) == 0 {
+		c.note(b, endOfTransaction)(b.AbortWith(xid, when, x))
+	} else {
+		c.note(b, endOfTransaction)(b.CommitWith(xid, when, x))
+	}
+	b.last().xid, b.last().time = xid, when.Truncate(time.Microsecond)
+}
+
+// backup begins a backup on a branch, or ends the one that runs.
+func (c *cluster) backup(b *branch) {
+	if len(b.open) == 0 {
+		redo, end := b.CheckpointRedo()
+		c.note(b, otherRecord)(redo, end)
+		began := c.clock
+		for range c.r.IntN(3) {
+			c.transaction(b)
+		}
+		checkpoint, end := b.OnlineCheckpoint(redo, began)
+		c.note(b, otherRecord)(checkpoint, end)
+		b.open = append(b.open, catalog.Backup{
+			Timeline: b.Timeline(), StartLSN: redo, CheckpointLSN: checkpoint,
+			StartTime: began.Add(time.Duration(c.r.IntN(4)-2) * time.Second), FromStandby: c.r.IntN(3) == 0,
+		})
+		return
+	}
+	k := b.open[0]
+	b.open = nil
+	if k.FromStandby {
+		k.StopLSN = b.last().end // minRecoveryPoint: the end of some record
+	} else {
+		start, end := b.BackupEnd(k.StartLSN)
+		c.note(b, backupEnd)(start, end)
+		b.last().redo, k.StopLSN = k.StartLSN, end
+	}
+	k.ID = fmt.Sprintf("%s-%04d", c.clock.Format("20060102T150405Z"), len(c.backups))
+	k.StopTimeline, k.StopTime = b.Timeline(), c.clock
+	c.backups = append(c.backups, k)
+}
+
+// fate is what becomes of a segment.
+type fate int
+
+const (
+	stored fate = iota
+	lost
+	damaged
+)
+
+// random loses a few segments, and damages others.
+func (c *cluster) random(wal.Segment) fate {
+	switch n := c.r.IntN(120); {
+	case n < 3:
+		return lost
+	case n < 5:
+		return damaged
+	}
+	return stored
+}
+
+// archive takes a snapshot of an archive of what is complete.
+func (c *cluster) archive(t *testing.T, becomes func(wal.Segment) fate) {
+	t.Helper()
+	c.snapshot = &catalog.Snapshot{Cluster: "main", SystemID: systemID, SegmentSize: segment, Major: 17, Backups: c.backups}
+	for _, b := range c.branches {
+		numbers := []uint64{}
+		for _, seg := range b.Complete() {
+			if seg.Timeline != b.Timeline() {
+				continue
+			}
+			f := becomes(seg)
+			if f == lost {
+				continue
+			}
+			numbers = append(numbers, seg.Number)
+			if f == damaged {
+				c.damaged = append(c.damaged, seg)
+				continue
+			}
+			ix, err := index.Build(bytes.NewReader(b.Bytes(seg)), seg, index.Options{SystemID: systemID, Complete: true})
+			if err != nil {
+				t.Fatalf("index of %s: %v", seg, err)
+			}
+			c.indexes[seg] = ix
+		}
+		c.snapshot.Timelines = append(c.snapshot.Timelines, timeline(b.History(), numbers))
+	}
+}
+
+// timeline is the catalogue's entry of a timeline with the segments of these numbers.
+func timeline(h wal.History, numbers []uint64) catalog.Timeline {
+	x := catalog.Timeline{ID: h.Timeline, History: h, HistoryState: catalog.HistoryPresent}
+	if h.Timeline == 1 {
+		x.HistoryState = catalog.HistoryNone
+	}
+	if p, ok := h.Parent(); ok {
+		x.Parent, x.Switch = p.Timeline, p.End
+	}
+	for _, n := range numbers {
+		if k := len(x.Ranges); k > 0 && x.Ranges[k-1].Last+1 == n {
+			x.Ranges[k-1] = catalog.NewRange(h.Timeline, x.Ranges[k-1].First, n, segment, 0)
+		} else {
+			x.Ranges = append(x.Ranges, catalog.NewRange(h.Timeline, n, n, segment, 0))
+		}
+	}
+	return x
+}
+
+// fill gets from memory what a plan needs.
+func fill(s *catalog.Snapshot, n plan.Needs, indexes map[wal.Segment]*index.Index, wrong map[string]string) error {
+	read := func(seg wal.Segment) (*index.Index, error) {
+		if ix := indexes[seg]; ix != nil {
+			return ix, nil
+		}
+		return nil, errors.New("damaged")
+	}
+	for _, chain := range n.Chains {
+		c := s.Details.NewChain()
+		for _, seg := range chain {
+			ix, err := read(seg)
+			if err := c.Add(seg, ix, err); err != nil {
+				return err
+			}
+		}
+	}
+	for i, list := range [][]wal.Segment{n.Segments, n.Transactions} {
+		for _, seg := range list {
+			if ix, err := read(seg); err != nil {
+				s.Details.AddUnreadable(seg, err.Error())
+			} else {
+				s.Details.Add(ix, i == 1)
+			}
+		}
+	}
+	for _, id := range n.Bases {
+		s.Details.AddBase(id, wrong[id])
+	}
+	return nil
+}
+
+// make plans with what is in memory. A decision that does not come to an end is an error.
+func (c *cluster) make(t *testing.T, target plan.Target) (*plan.Plan, error) {
+	t.Helper()
+	s := *c.snapshot
+	s.Details = catalog.Details{}
+	for c.rounds = range 1000 {
+		n, err := plan.Need(&s, target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n.Empty() {
+			return plan.Make(&s, target)
+		}
+		if err := fill(&s, n, c.indexes, c.wrong); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Fatalf("%s: needs without end", target)
+	return nil, nil
+}

@@ -1,0 +1,166 @@
+package plan_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/walden-pg/walden/replay/catalog"
+	"github.com/walden-pg/walden/replay/plan"
+	"github.com/walden-pg/walden/wal"
+)
+
+func (c *cluster) branch(tli wal.TimelineID) *branch { return c.branches[tli-1] }
+
+func (c *cluster) has(seg wal.Segment) bool { return c.indexes[seg] != nil }
+
+// checkPlan lets PostgreSQL follow a plan, with nothing but the segments it names.
+func (c *cluster) checkPlan(t *testing.T, context string, target plan.Target, p *plan.Plan) {
+	t.Helper()
+	first, _ := wal.ParseSegment(p.FirstSegment, segment)
+	last, _ := wal.ParseSegment(p.LastSegment, segment)
+	b := c.branch(p.Timeline)
+	got := c.recover(p.Backup, b, target, func(seg wal.Segment) bool {
+		return seg.Number >= first.Number && seg.Number <= last.Number && c.has(seg)
+	})
+	s := p.Stop
+	switch {
+	case got.err != "" || got.stray:
+		t.Errorf("%s: planned %+v, but PostgreSQL: %+v", context, s, got)
+		return
+	case target.Kind == plan.Latest && got.lsn != s.End, target.Kind != plan.Latest && s.Before != got.before,
+		target.Kind != plan.Latest && target.Kind != plan.Immediate && s.Exact && s.LSN != got.lsn,
+		!s.Exact && (got.lsn < s.LSN || target.Kind != plan.LSN):
+		t.Errorf("%s: predicted %+v, but PostgreSQL stops at %+v", context, s, got)
+	case got.kept != nil && s.Exact && (s.LastKept == nil || s.LastKept.XID != got.kept.xid || s.LastKept.LSN != got.kept.lsn):
+		t.Errorf("%s: predicted to keep up to %+v, but it is %+v", context, s.LastKept, got.kept)
+	case s.FirstLost != nil && (got.lost == nil || got.lost.lsn != s.FirstLost.LSN || got.lost.xid != s.FirstLost.XID):
+		t.Errorf("%s: predicted to lose %+v first, but it is %+v", context, s.FirstLost, got.lost)
+	case got.reads != last.Number && s.Exact && target.Kind != plan.Latest:
+		t.Errorf("%s: the last segment is %s, but PostgreSQL needs number %d", context, p.LastSegment, got.reads)
+	}
+	if target.Kind == plan.Time && c.holdsLater(p.Backup, b, target) {
+		t.Errorf("%s: backup %+v holds what the target excludes", context, p.Backup)
+	}
+	c.checkNewest(t, context, target, p)
+}
+
+// holdsLater reports whether a backup holds a transaction that is too late for
+// a time. PostgreSQL does not look.
+func (c *cluster) holdsLater(k catalog.Backup, b *branch, target plan.Target) bool {
+	return slices.ContainsFunc(b.log, func(l logged) bool {
+		late := l.time.After(target.Time) || (target.Exclusive && l.time.Equal(target.Time))
+		return l.kind == endOfTransaction && l.lsn < k.StartLSN && late
+	})
+}
+
+// serves reports whether PostgreSQL would bring a backup to the target, and
+// the plan could know it.
+func (c *cluster) serves(k catalog.Backup, b *branch, target plan.Target) bool {
+	got := c.recover(k, b, target, c.has)
+	if got.err != "" || got.stray {
+		return false
+	}
+	switch target.Kind {
+	case plan.Time:
+		return !c.holdsLater(k, b, target) && !target.Time.Before(k.StartTime.Add(3*time.Second))
+	case plan.LSN:
+		return target.LSN >= k.StopLSN // of positions before, the index does not tell
+	case plan.Latest:
+		path, err := c.snapshot.Path(b.Timeline())
+		last, ok := c.snapshot.LastOn(path)
+		damaged := slices.ContainsFunc(c.damaged, func(seg wal.Segment) bool {
+			return path.Segment(seg.Number) == seg && seg.Number >= segment.Number(k.StartLSN)
+		})
+		return err == nil && ok && !damaged && len(c.snapshot.Holes(path, segment.Number(k.StartLSN), last)) == 0
+	}
+	return true
+}
+
+// checkNewest: no newer backup would have served.
+func (c *cluster) checkNewest(t *testing.T, context string, target plan.Target, p *plan.Plan) {
+	t.Helper()
+	if target.Backup != "" {
+		return
+	}
+	for _, k := range c.backups {
+		if target.Timeline == plan.CurrentTimeline && k.Timeline != p.Timeline {
+			continue
+		}
+		if k.StopLSN > p.Backup.StopLSN && c.serves(k, c.branch(p.Timeline), target) {
+			t.Errorf("%s: chose backup %+v, but %+v is newer and serves", context, p.Backup, k)
+		}
+	}
+}
+
+// checkRefusal: no backup that the target allows would have served.
+func (c *cluster) checkRefusal(t *testing.T, context string, target plan.Target, err error) {
+	t.Helper()
+	var ambiguous *plan.AmbiguousError
+	if errors.As(err, &ambiguous) {
+		if len(ambiguous.Points) < 2 {
+			t.Errorf("%s: %v", context, err)
+		}
+		return
+	}
+	for _, k := range c.backups {
+		if target.Backup != "" && target.Backup != k.ID {
+			continue
+		}
+		tli := k.Timeline
+		switch target.Timeline {
+		case plan.CurrentTimeline:
+		case "":
+			tli = c.newest(target)
+		default:
+			tli, _ = wal.ParseTimelineID(target.Timeline)
+		}
+		if tli != 0 && c.serves(k, c.branch(tli), target) {
+			t.Errorf("%s: refused with %v, but backup %+v serves: %+v", context, err, k, c.recover(k, c.branch(tli), target, c.has))
+		}
+	}
+	c.checkNearest(t, context, err)
+}
+
+// newest is the highest timeline that a backup leads to; 0: none.
+func (c *cluster) newest(target plan.Target) wal.TimelineID {
+	for _, b := range slices.Backward(c.branches) {
+		h := b.History()
+		for _, k := range c.backups {
+			if (target.Backup == "" || target.Backup == k.ID) && h.Contains(k.Timeline, k.CheckpointLSN) && h.Contains(k.StopTimeline, k.StopLSN-1) {
+				return b.Timeline()
+			}
+		}
+	}
+	return 0
+}
+
+// checkNearest: windows of a refusal can be restored from one end to the other.
+func (c *cluster) checkNearest(t *testing.T, context string, err error) {
+	t.Helper()
+	var e interface{ Reachable() []catalog.Window }
+	if !errors.As(err, &e) {
+		t.Errorf("%s: refused with %v", context, err)
+		return
+	}
+	for _, w := range e.Reachable() {
+		i := slices.IndexFunc(c.backups, func(k catalog.Backup) bool { return k.ID == w.Backups[0] })
+		b := c.branch(w.Timeline)
+		if slices.ContainsFunc(c.damaged, func(seg wal.Segment) bool {
+			return seg.Start() < w.To.LSN && seg.End() > c.backups[i].StartLSN
+		}) {
+			continue // nobody has tried to read it
+		}
+		for _, l := range b.log {
+			if l.kind != endOfTransaction || l.lsn < w.From.LSN || l.end > w.To.LSN {
+				continue
+			}
+			got := c.recover(c.backups[i], b, plan.Target{Kind: plan.XID, XID: l.xid}, c.has)
+			if got.err != "" && c.backups[i].StopLSN <= l.lsn {
+				t.Errorf("%s: window %+v cannot be restored to %+v: %s", context, w, l, got.err)
+				return
+			}
+		}
+	}
+}
