@@ -104,7 +104,7 @@ func (w *localWriter) Write(p []byte) (int, error) {
 
 // createTemporary creates a new file in a directory, for its owner alone.
 func createTemporary(dir string) (*os.File, error) {
-	return os.OpenFile(filepath.Join(dir, temporaryPrefix+rand.Text()), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	return os.OpenFile(filepath.Join(dir, temporaryPrefix+rand.Text()), os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 }
 
 // publish makes the temporary file durable and gives it its name.

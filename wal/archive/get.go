@@ -10,8 +10,9 @@ import (
 )
 
 // attemptsToFetch bounds how often Fetch starts over because a file that was
-// absent arrived while its absence was being proven.
-const attemptsToFetch = 3
+// absent arrived while its absence was being proven, or because fragments were
+// replaced while they were read.
+const attemptsToFetch = 5
 
 // Fetch delivers a file of the archive to path, which PostgreSQL gives
 // relative to its data directory. name is that of a segment, a history file, a
@@ -20,6 +21,9 @@ const attemptsToFetch = 3
 // The file is verified to the last byte while it is written under a temporary
 // name beside path; only then is it synced and renamed, and the directory
 // synced. After any error nothing is there that was not there before.
+//
+// A segment that is not sealed yet is put together from its fragments, with
+// zeros after the last byte that is there.
 //
 // *AbsentError means proven absence: the listing of what follows succeeded and
 // is empty. If something later on the timeline is there it is a *HoleError.
@@ -31,16 +35,34 @@ func (a *Archive) Fetch(ctx context.Context, name, path string) error {
 		return fmt.Errorf("fetch: %w", err)
 	}
 	for range attemptsToFetch {
-		err = a.deliver(ctx, f, path)
-		if !errors.Is(err, storage.ErrNotExist) {
+		if err = a.fetchOnce(ctx, f, path); err == nil || !passing(err) {
 			return err
 		}
-		absence := a.proveAbsent(ctx, f)
-		if absence != nil {
-			return absence
-		}
 	}
-	return fmt.Errorf("fetch %s: it comes and goes: %w", name, err)
+	return err
+}
+
+// fetchOnce delivers the file from its object, or a segment from its fragments,
+// or says that it is absent.
+func (a *Archive) fetchOnce(ctx context.Context, f wal.File, path string) error {
+	err := a.deliver(ctx, f, path)
+	if errors.Is(err, storage.ErrNotExist) && f.Kind == wal.FileSegment {
+		err = a.deliverLive(ctx, f.Segment, path)
+	}
+	if !errors.Is(err, storage.ErrNotExist) {
+		return err
+	}
+	if absence := a.proveAbsent(ctx, f); absence != nil {
+		return absence
+	}
+	return fmt.Errorf("fetch %s: it comes and goes: %w", f.Name(), err)
+}
+
+// passing reports whether looking again can show something else: what is
+// listed and read in several steps may be replaced in between.
+func passing(err error) bool {
+	var hole *HoleError
+	return errors.Is(err, storage.ErrNotExist) || errors.As(err, &hole)
 }
 
 // proveAbsent returns an *AbsentError or a *HoleError for a file that was not
@@ -86,7 +108,10 @@ func (a *Archive) evidence(ctx context.Context, f wal.File) (string, error) {
 // later segment, or "". Segments that lie before the timeline's beginning are
 // not missed: PostgreSQL never wrote them.
 func (a *Archive) laterThan(ctx context.Context, seg wal.Segment) (string, error) {
-	next := ""
+	next, err := a.liveLaterThan(ctx, seg)
+	if err != nil {
+		return "", err
+	}
 	for info, err := range a.repo.Store().List(ctx, timelinePrefix(a.inc, seg.Timeline), SegmentKey(a.inc, seg)) {
 		if err != nil {
 			return "", err

@@ -55,13 +55,17 @@ func (a *Archive) fileOf(key string) (wal.File, bool) {
 }
 
 // Timelines returns the timelines that the archive holds anything of,
-// ascending: segments or a history file.
+// ascending: segments, fragments or a history file.
 func (a *Archive) Timelines(ctx context.Context) ([]wal.TimelineID, error) {
+	live, err := a.liveTimelines(ctx)
+	if err != nil {
+		return nil, err
+	}
 	dirs, histories, err := a.timelines(ctx)
 	if err != nil {
 		return nil, err
 	}
-	all := slices.Concat(dirs, histories)
+	all := slices.Concat(live, dirs, histories)
 	slices.Sort(all)
 	return slices.Compact(all), nil
 }

@@ -1,0 +1,142 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/walden-pg/walden/storage"
+	"github.com/walden-pg/walden/storage/frame"
+	"github.com/walden-pg/walden/wal"
+	"github.com/walden-pg/walden/wal/index"
+)
+
+// ReadWriterAt is where a segment is put together.
+type ReadWriterAt interface {
+	io.ReaderAt
+	io.WriterAt
+}
+
+// Assemble writes what the fragments of l cover without a hole, from the
+// segment's start on, to w at the same offsets, and returns how many bytes that
+// is. Every fragment is verified while it is read, and where fragments overlap
+// their bytes are compared: fragments that disagree are a *ConflictError.
+//
+// A fragment that has gone meanwhile is storage.ErrNotExist: the segment has been
+// sealed, or fragments were replaced by one that covers them; list again.
+func (a *Archive) Assemble(ctx context.Context, l LiveSegment, w ReadWriterAt) (covered int64, err error) {
+	for _, f := range l.Fragments {
+		if f.From > covered {
+			break
+		}
+		if err := a.place(ctx, f.Fragment, w, covered); err != nil {
+			return 0, fmt.Errorf("read %s: %w", f.Fragment, err)
+		}
+		covered = max(covered, f.To)
+	}
+	if covered < longHeaderSize {
+		return covered, nil
+	}
+	first := make([]byte, longHeaderSize)
+	if _, err := w.ReadAt(first, 0); err != nil {
+		return 0, &scratchError{err}
+	}
+	head, err := parseLongHeader(first)
+	if err == nil {
+		err = head.belongs(a.inc, l.Segment)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("object %s does not hold a part of %s: %w", FragmentKey(a.inc, l.Fragments[0].Fragment), l.Segment.Name(), err)
+	}
+	return covered, nil
+}
+
+// place writes a fragment's bytes from covered on and compares those before.
+func (a *Archive) place(ctx context.Context, f Fragment, w ReadWriterAt, covered int64) error {
+	key := FragmentKey(a.inc, f)
+	obj, err := a.repo.Open(ctx, key, frame.KindFragment)
+	if err != nil {
+		return err
+	}
+	if obj.Size() != f.To-f.From {
+		return fmt.Errorf("object %s holds %d bytes instead of %d", key, obj.Size(), f.To-f.From)
+	}
+	r := obj.NewReader(ctx, 0, obj.Size())
+	defer r.Close()
+	got := make([]byte, min(chunkSize, obj.Size()))
+	had := make([]byte, len(got))
+	for at := f.From; at < f.To; {
+		n := min(int64(len(got)), f.To-at)
+		if at < covered {
+			n = min(n, covered-at)
+		}
+		if _, err := io.ReadFull(r, got[:n]); err != nil {
+			return fmt.Errorf("object %s: %w", key, err)
+		}
+		if at >= covered {
+			if _, err := w.WriteAt(got[:n], at); err != nil {
+				return &scratchError{err}
+			}
+		} else {
+			if _, err := w.ReadAt(had[:n], at); err != nil && !errors.Is(err, io.EOF) {
+				return &scratchError{err}
+			}
+			if !bytes.Equal(got[:n], had[:n]) {
+				return &DisagreementError{Segment: f.Segment, Key: key, From: at, To: at + n}
+			}
+		}
+		at += n
+	}
+	return nil
+}
+
+// scratchError is a fault of the place where a segment is put together.
+type scratchError struct{ err error }
+
+func (e *scratchError) Error() string { return "put the segment together: " + e.err.Error() }
+func (e *scratchError) Unwrap() error { return e.err }
+
+// DisagreementError says that two fragments hold different bytes for the same
+// place of a segment: two writers, of which one is not the cluster's.
+type DisagreementError struct {
+	Segment wal.Segment
+	// Key is the object that disagrees with those that begin before it.
+	Key string
+	// From and To bound the bytes among which the difference is.
+	From, To int64
+}
+
+// Error names the object and the place.
+func (e *DisagreementError) Error() string {
+	return fmt.Sprintf("object %s holds other bytes than the fragments that overlap it, between bytes %d and %d of segment %s",
+		e.Key, e.From, e.To, e.Segment.Name())
+}
+
+// Hint says what to look for.
+func (e *DisagreementError) Hint() string { return (&ConflictError{}).Hint() }
+
+// LiveIndex derives the index of a segment from its fragments: it describes
+// the valid WAL that they begin with, as PartialIndex does for a partial
+// segment. Errors are those of Assemble, and a *record.Error if not even the
+// beginning is valid WAL of this place.
+func (a *Archive) LiveIndex(ctx context.Context, l LiveSegment) (*index.Index, error) {
+	s, err := newScratch(l.Segment.Size.Bytes())
+	if err != nil {
+		return nil, fmt.Errorf("index of the fragments of %s: %w", l.Segment.Name(), err)
+	}
+	defer s.Close()
+	covered, err := a.Assemble(ctx, l, s)
+	if err != nil {
+		return nil, err
+	}
+	if covered < longHeaderSize {
+		return nil, fmt.Errorf("the fragments of segment %s do not cover its beginning: %w", l.Segment.Name(), storage.ErrNotExist)
+	}
+	x, err := index.Build(contextReader{ctx, s}, l.Segment, index.Options{SystemID: a.inc.SystemID, Complete: covered == l.Segment.Size.Bytes()})
+	if err != nil {
+		return nil, fmt.Errorf("fragments of segment %s: %w", l.Segment.Name(), err)
+	}
+	return x, nil
+}
