@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
-
-	"github.com/walden-pg/walden/wal"
 )
 
 // start sends START_REPLICATION. end is true if the server answered that the
@@ -125,27 +122,6 @@ func (f *fetcher) finish(ctx context.Context) (endRow, error) {
 			return next, nil
 		}
 	}
-}
-
-// endRow is the result row {next_tli, next_tli_startpos} after a timeline's end.
-type endRow struct {
-	timeline wal.TimelineID
-	start    wal.LSN
-}
-
-func parseEndRow(m *pgproto3.DataRow) (endRow, error) {
-	if len(m.Values) != 2 {
-		return endRow{}, fmt.Errorf("the server's end-of-timeline row has %d columns", len(m.Values))
-	}
-	tli, err := strconv.ParseUint(string(m.Values[0]), 10, 32)
-	if err != nil {
-		return endRow{}, fmt.Errorf("next timeline: %w", err)
-	}
-	start, err := wal.ParseLSN(string(m.Values[1]))
-	if err != nil {
-		return endRow{}, fmt.Errorf("start of timeline %d: %w", tli, err)
-	}
-	return endRow{timeline: wal.TimelineID(tli), start: start}, nil
 }
 
 func (f *fetcher) timelineEnded(next endRow) error {

@@ -43,3 +43,58 @@ func (e *EndOfTimelineError) Error() string {
 	}
 	return fmt.Sprintf("timeline %d ends at %s on the server, where timeline %d begins", e.Timeline, e.Switch, e.Next)
 }
+
+// GapError says that the server no longer had WAL that the repository lacks.
+// What follows it is archived; moments within it cannot be restored.
+type GapError struct {
+	Timeline wal.TimelineID `json:"timeline"`
+	// From is the first position that is missing, To the first that is there again.
+	From wal.LSN `json:"from_lsn"`
+	To   wal.LSN `json:"to_lsn"`
+}
+
+// Error names the stretch.
+func (e GapError) Error() string {
+	return fmt.Sprintf("GAP: the WAL of timeline %s from %s to %s is neither in the repository nor on the server any more", e.Timeline, e.From, e.To)
+}
+
+// Hint says what to do.
+func (e GapError) Hint() string {
+	return "take a base backup now (walden backup): moments after it can be restored again. If another server or archive still has the segments, push them with walden wal-push"
+}
+
+// ForeignServerError says that the server is not of the cluster that the
+// archive belongs to.
+type ForeignServerError struct {
+	Found, Known uint64
+	// FoundSize and KnownSize are the segment sizes.
+	FoundSize, KnownSize wal.SegmentSize
+}
+
+// Error names both.
+func (e *ForeignServerError) Error() string {
+	if e.Found == e.Known {
+		return fmt.Sprintf("the server has WAL segments of %s, the archive's cluster has segments of %s", e.FoundSize, e.KnownSize)
+	}
+	return fmt.Sprintf("the server has system identifier %d, the archive's cluster has %d", e.Found, e.Known)
+}
+
+// Hint says what to do.
+func (e *ForeignServerError) Hint() string {
+	return "if the cluster was re-initialised, upgraded or given another segment size, run `walden init`; otherwise `connection` leads to the wrong server"
+}
+
+// FindingsError says that Run ended well, and that something bad was found
+// meanwhile.
+type FindingsError struct {
+	Findings int
+	Gaps     []GapError
+}
+
+// Error counts them.
+func (e *FindingsError) Error() string {
+	if len(e.Gaps) > 0 {
+		return fmt.Sprintf("all that was received is in the repository, but %d problems were found, the first: %v", e.Findings, e.Gaps[0])
+	}
+	return fmt.Sprintf("all that was received is in the repository, but %d problems were found; see the log", e.Findings)
+}

@@ -52,7 +52,7 @@ func (o *FetchOptions) check() error {
 
 // validSlot follows ReplicationSlotValidateName (replication/slot.c).
 func validSlot(name string) bool {
-	if len(name) > 63 {
+	if name == "" || len(name) > 63 {
 		return false
 	}
 	for _, c := range []byte(name) {

@@ -1,0 +1,104 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/walden-pg/walden/internal/server"
+	"github.com/walden-pg/walden/wal/archive"
+)
+
+// Acknowledge says when the server is told that WAL is flushed.
+type Acknowledge string
+
+const (
+	// Remote: once it is durable in the repository.
+	Remote Acknowledge = "remote"
+	// Local: once it is synced to the local spool. What is lost with this
+	// machine's disk before it was uploaded is lost.
+	Local Acknowledge = "local"
+)
+
+// Defaults of Options.
+const (
+	DefaultSlot       = "walden"
+	DefaultMaxDelay   = time.Second
+	DefaultSpoolLimit = 10 << 30
+	defaultUploads    = 4
+	defaultStop       = 10 * time.Second
+)
+
+// Options say what to receive, from where and into what.
+type Options struct {
+	// Conninfo is a libpq connection string or URL, which may name several
+	// hosts and target_session_attrs.
+	Conninfo string
+	// Archive is where the WAL goes. The server must be of its incarnation.
+	Archive *archive.Archive
+	// Slot is the physical replication slot; DefaultSlot if empty. It is created
+	// where it is missing, on every host.
+	Slot string
+	// Acknowledge is Remote if empty. Local needs a Spool.
+	Acknowledge Acknowledge
+	// MaxDelay is how long WAL may wait for more before it is uploaded, where
+	// no commit waits for it; 0: DefaultMaxDelay.
+	MaxDelay time.Duration
+	// Uploads bounds the uploads that are under way at once; 0: 4.
+	Uploads int
+	// Spool is a directory that holds WAL until it is in the repository, so that
+	// an outage of the repository does not fill the server's disk. Empty: what
+	// does not fit into a few segments stays on the server.
+	Spool string
+	// SpoolLimit bounds the spool, in bytes; 0: DefaultSpoolLimit.
+	SpoolLimit int64
+	// StopTimeout bounds how long Run goes on after its context is done, to ship
+	// what was received; 0: 10 seconds.
+	StopTimeout time.Duration
+	// Logger receives what goes on; nil: nothing is logged.
+	Logger *slog.Logger
+}
+
+// complete fills in the defaults and returns an error for what cannot be meant.
+func (o *Options) complete() error {
+	if o.Archive == nil {
+		return errors.New("stream: an archive is needed")
+	}
+	if _, err := server.Parse(o.Conninfo); err != nil {
+		return err
+	}
+	if o.Slot == "" {
+		o.Slot = DefaultSlot
+	}
+	if !validSlot(o.Slot) {
+		return fmt.Errorf("slot %q: a slot's name has 1 to 63 characters of a-z 0-9 _", o.Slot)
+	}
+	if o.Acknowledge == "" {
+		o.Acknowledge = Remote
+	}
+	switch {
+	case o.Acknowledge != Remote && o.Acknowledge != Local:
+		return fmt.Errorf("acknowledge %q: it must be remote or local", o.Acknowledge)
+	case o.Acknowledge == Local && o.Spool == "":
+		return errors.New("acknowledge: local needs a spool: what is acknowledged must be on a disk")
+	case o.MaxDelay < 0 || o.Uploads < 0 || o.SpoolLimit < 0 || o.StopTimeout < 0:
+		return errors.New("stream: limits cannot be negative")
+	}
+	if o.MaxDelay == 0 {
+		o.MaxDelay = DefaultMaxDelay
+	}
+	if o.Uploads == 0 {
+		o.Uploads = defaultUploads
+	}
+	if o.SpoolLimit == 0 {
+		o.SpoolLimit = DefaultSpoolLimit
+	}
+	if o.StopTimeout == 0 {
+		o.StopTimeout = defaultStop
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}

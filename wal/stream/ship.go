@@ -1,0 +1,289 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/walden-pg/walden/storage"
+	"github.com/walden-pg/walden/wal"
+	"github.com/walden-pg/walden/wal/archive"
+)
+
+// lsn makes a distance of a length.
+func lsn(n int64) wal.LSN { return wal.LSN(n) }
+
+// shipper makes what is in the journal durable, and seals what is complete.
+type shipper struct {
+	archive *archive.Archive
+	journal *journal
+	o       *Options
+	state   *state
+	// keep says that this writer may not delete: told once.
+	keep atomic.Bool
+}
+
+// run ships until ctx is done. An error is one that only a person can mend.
+func (s *shipper) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	finished := make(chan jobKind, 64)
+	g.Go(func() error {
+		uploads, seals := 0, 0
+		timer := time.NewTimer(time.Hour)
+		defer timer.Stop()
+		for {
+			changed := s.journal.await()
+			next, wait := s.choose(s.o.Uploads-uploads, 1-seals)
+			if next.kind != noJob {
+				if next.kind == housekeepingJob {
+					seals++
+				} else {
+					uploads++
+				}
+				g.Go(func() error {
+					err := s.do(ctx, next)
+					finished <- next.kind
+					return err
+				})
+				continue
+			}
+			if wait == 0 {
+				wait = time.Hour
+			}
+			timer.Reset(wait)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-changed:
+			case <-timer.C:
+			case kind := <-finished:
+				if kind == housekeepingJob {
+					seals--
+				} else {
+					uploads--
+				}
+			}
+		}
+	})
+	err := g.Wait()
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// choose asks the journal for the next job.
+func (s *shipper) choose(uploads, seals int) (job, time.Duration) {
+	p := policy{eager: s.state.eager(), behind: s.state.behind(s.journal.size), delay: s.o.MaxDelay, uploads: uploads, seals: seals}
+	s.journal.mu.Lock()
+	defer s.journal.mu.Unlock()
+	return s.journal.next(p, time.Now())
+}
+
+// do does one job.
+func (s *shipper) do(ctx context.Context, next job) error {
+	switch next.kind {
+	case compareJob:
+		return s.compare(ctx, next)
+	case fragmentJob:
+		return s.fragment(ctx, next)
+	default:
+		return s.seal(ctx, next)
+	}
+}
+
+// fragment uploads a fragment, and removes those that it covers.
+func (s *shipper) fragment(ctx context.Context, next job) error {
+	f := next.fragment
+	err := s.persist(ctx, f.String(), func() error {
+		_, err := s.archive.PutFragment(ctx, f, next.segment.file)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.state.uploaded(f.To-f.From, time.Since(next.begun))
+	var covered []archive.Fragment
+	var files []*segmentFile
+	s.journal.update(func() {
+		covered = next.segment.stored(next)
+		files = s.journal.popDone()
+	})
+	s.discard(files)
+	s.remove(ctx, covered)
+	return nil
+}
+
+// compare holds the fragments of an earlier run against what was received.
+func (s *shipper) compare(ctx context.Context, next job) error {
+	var right []archive.StoredFragment
+	for _, f := range next.compare {
+		gone := false
+		err := s.persist(ctx, f.String(), func() error {
+			err := s.archive.CompareFragment(ctx, f.Fragment, next.segment.file)
+			gone = errors.Is(err, storage.ErrNotExist) // covered by another, or sealed
+			if gone {
+				return nil
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if !gone {
+			right = append(right, f)
+		}
+	}
+	var files []*segmentFile
+	s.journal.update(func() {
+		next.segment.compared(right)
+		files = s.journal.popDone()
+	})
+	s.discard(files)
+	return nil
+}
+
+// seal puts the whole segment into the archive and removes its fragments.
+func (s *shipper) seal(ctx context.Context, next job) error {
+	seg := next.segment
+	var refused *archive.RefusedError
+	err := s.persist(ctx, "segment "+seg.seg.Name(), func() error {
+		_, err := s.archive.PutSegment(ctx, seg.seg, seg.file)
+		return err
+	})
+	if errors.As(err, &refused) {
+		s.o.Logger.Error("a segment was received that cannot be archived as one; it stays in fragments", "segment", seg.seg.Name(), "error", err)
+		s.state.finding()
+		s.journal.update(func() { seg.refused, seg.sealing = true, false })
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.state.sealed(time.Since(next.begun))
+	var files []*segmentFile
+	fragments := seg.fragments
+	s.journal.update(func() {
+		seg.sealed, seg.sealing = true, false
+		seg.durable, seg.scheduled = seg.have, seg.have
+		files = s.journal.popDone()
+	})
+	s.discard(files)
+	s.remove(ctx, fragments)
+	return nil
+}
+
+// discard removes the files of segments that are done.
+func (s *shipper) discard(files []*segmentFile) {
+	for _, f := range files {
+		if err := f.discard(); err != nil {
+			s.o.Logger.Warn("a file of WAL that is archived cannot be removed", "file", f.Name(), "error", err)
+		}
+	}
+}
+
+// remove deletes fragments that are not needed any more. Who may not delete
+// leaves that to prune.
+func (s *shipper) remove(ctx context.Context, list []archive.Fragment) {
+	for _, f := range list {
+		if s.keep.Load() || ctx.Err() != nil {
+			return
+		}
+		err := s.archive.DeleteFragment(ctx, f)
+		if err != nil && ctx.Err() == nil && !storage.Retryable(err) {
+			s.keep.Store(true)
+			s.o.Logger.Warn("fragments that are not needed any more cannot be removed; they are left to walden prune", "error", err)
+		}
+	}
+}
+
+// Pauses between attempts to store something.
+const (
+	firstPause = 100 * time.Millisecond
+	maxPause   = 15 * time.Second
+)
+
+// persist calls f until it succeeds, or fails in a way that trying again
+// cannot mend: a conflict, a refusal, the end of ctx.
+func (s *shipper) persist(ctx context.Context, what string, f func() error) error {
+	pause := firstPause
+	for {
+		err := f()
+		if err == nil {
+			s.state.repositoryWorks()
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if final(err) {
+			return err
+		}
+		s.state.failed(err)
+		wait := pause/2 + rand.N(pause)
+		s.o.Logger.Warn("the repository does not take it; it is tried again", "what", what, "wait", wait.Round(time.Millisecond), "error", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+		pause = min(2*pause, maxPause)
+	}
+}
+
+// final reports whether an error stays what it is however often it is tried.
+func final(err error) bool {
+	var (
+		conflict *archive.ConflictError
+		differ   *archive.DisagreementError
+		refused  *archive.RefusedError
+	)
+	return errors.As(err, &conflict) || errors.As(err, &differ) || errors.As(err, &refused)
+}
+
+// drain waits until everything that was received is durable.
+func (s *shipper) drain(ctx context.Context) error {
+	for {
+		changed := s.journal.await()
+		s.journal.need()
+		if n, _ := s.journal.pending(); n == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			n, _ := s.journal.pending()
+			return &UnshippedError{Bytes: n, Err: s.state.lastFailure()}
+		case <-changed:
+		}
+	}
+}
+
+// UnshippedError says that WAL was received and could not be made durable
+// before the receiver ended. It was not acknowledged: the server still has it.
+type UnshippedError struct {
+	Bytes int64
+	// Err is why the repository did not take it; nil: it was too slow.
+	Err error
+}
+
+// Error says how much.
+func (e *UnshippedError) Error() string {
+	s := fmt.Sprintf("%d bytes of WAL were received and did not reach the repository in time", e.Bytes)
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Unwrap returns the repository's last failure.
+func (e *UnshippedError) Unwrap() error { return e.Err }
+
+// Hint says where it still is.
+func (e *UnshippedError) Hint() string {
+	return "they were not acknowledged: the replication slot keeps them on the server (with a spool they are there, too); start walden stream again"
+}

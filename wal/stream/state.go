@@ -1,0 +1,191 @@
+package stream
+
+import (
+	"sync"
+	"time"
+
+	"github.com/walden-pg/walden/wal"
+)
+
+// Phase is what a receiver is doing.
+type Phase string
+
+// The phases.
+const (
+	Connecting Phase = "connecting" // to a server, for the first time or again
+	Streaming  Phase = "streaming"
+	Stopping   Phase = "stopping" // ships what it has
+)
+
+// Status is what a receiver is doing and how far it has come. Counters count
+// from its start.
+type Status struct {
+	Phase Phase `json:"phase"`
+	// Host and Port are the server's that is streamed from, or was last.
+	Host string `json:"host,omitempty"`
+	Port uint16 `json:"port,omitempty"`
+	// Timeline of the positions below; 0: nothing has been received.
+	Timeline wal.TimelineID `json:"timeline,omitempty"`
+	// ServerEnd is how far the server's WAL reached when it was last heard.
+	ServerEnd wal.LSN `json:"server_lsn"`
+	// Received, Durable and Acknowledged: everything before them is here, is in
+	// the repository, and was reported to the server as flushed.
+	Received     wal.LSN `json:"received_lsn"`
+	Durable      wal.LSN `json:"durable_lsn"`
+	Acknowledged wal.LSN `json:"acknowledged_lsn"`
+	// Pending is how many bytes are here that are not in the repository, and
+	// Delay how long the oldest of them has been here.
+	Pending int64         `json:"pending_bytes"`
+	Delay   time.Duration `json:"delay_ns"`
+	// Buffered is what the spool, or the temporary files in its place, hold.
+	Buffered int64 `json:"buffered_bytes"`
+	// Waiting says that commits on the server wait for us.
+	Waiting bool `json:"synchronous"`
+	// SlotLag is how much WAL the slot holds back on the server, in bytes, and
+	// SlotRoom how much more it may; -1: not known, or without limit.
+	SlotLag  int64 `json:"slot_lag_bytes"`
+	SlotRoom int64 `json:"slot_room_bytes"`
+
+	ReceivedBytes int64 `json:"received_bytes"`
+	// Fragments, Segments: uploads of fragments, and segments that were sealed.
+	Fragments     int64 `json:"fragments"`
+	FragmentBytes int64 `json:"fragment_bytes"`
+	Segments      int64 `json:"segments"`
+	// UploadSeconds is the time that uploads took, added up.
+	UploadSeconds float64 `json:"upload_seconds"`
+	// Retries: attempts that the repository failed. Connections: to servers.
+	Retries     int64 `json:"retries"`
+	Connections int64 `json:"connections"`
+	// Gaps are stretches of WAL that the server no longer had.
+	Gaps []GapError `json:"gaps,omitempty"`
+	// Failure is why the repository, or the server, does not work now.
+	Failure string `json:"failure,omitempty"`
+}
+
+// state is the shared part of a receiver's status.
+type state struct {
+	mu        sync.Mutex
+	status    Status
+	repoErr   error
+	serverErr error
+	findings  int
+}
+
+func (s *state) change(f func(*Status)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(&s.status)
+}
+
+// eager reports whether commits wait for us.
+func (s *state) eager() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status.Waiting
+}
+
+// behind reports whether the server has at least a segment more to send.
+func (s *state) behind(size wal.SegmentSize) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status.ServerEnd > s.status.Received+wal.LSN(size)
+}
+
+// heard notes what a message of the server says.
+func (s *state) heard(serverEnd, received wal.LSN, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.ServerEnd = max(serverEnd, received)
+	s.status.Received = received
+	s.status.ReceivedBytes += int64(n)
+}
+
+func (s *state) uploaded(n int64, took time.Duration) {
+	s.change(func(st *Status) {
+		st.Fragments++
+		st.FragmentBytes += n
+		st.UploadSeconds += took.Seconds()
+	})
+}
+
+func (s *state) sealed(took time.Duration) {
+	s.change(func(st *Status) {
+		st.Segments++
+		st.UploadSeconds += took.Seconds()
+	})
+}
+
+// failed notes that the repository failed.
+func (s *state) failed(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.Retries++
+	s.repoErr = err
+}
+
+func (s *state) repositoryWorks() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.repoErr = nil
+}
+
+// lastFailure is why the repository does not work now; nil: it does.
+func (s *state) lastFailure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.repoErr
+}
+
+// serverFailed notes why there is no server now; nil: there is.
+func (s *state) serverFailed(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.serverErr = err
+}
+
+// finding notes that something bad was found which does not end the stream:
+// Run will say so at its end.
+func (s *state) finding() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.findings++
+}
+
+// gap notes a gap, and reports whether it is new.
+func (s *state) gap(g GapError) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, old := range s.status.Gaps {
+		if old == g {
+			return false
+		}
+	}
+	s.status.Gaps = append(s.status.Gaps, g)
+	s.findings++
+	return true
+}
+
+// snapshot is the status with what the journal knows.
+func (s *state) snapshot(j *journal) Status {
+	received, durable, _ := j.positions()
+	pending, oldest := j.pending()
+	tli, _ := j.position()
+	j.mu.Lock()
+	buffered := j.buffered
+	j.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.status
+	st.Timeline, st.Received, st.Durable, st.Pending, st.Buffered = tli, received, durable, pending, buffered
+	st.Gaps = append([]GapError(nil), st.Gaps...)
+	if pending > 0 {
+		st.Delay = time.Since(oldest)
+	}
+	switch {
+	case s.repoErr != nil:
+		st.Failure = s.repoErr.Error()
+	case s.serverErr != nil:
+		st.Failure = s.serverErr.Error()
+	}
+	return st
+}
