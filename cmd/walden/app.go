@@ -74,6 +74,7 @@ func (e *environment) app() *cli.App {
 			e.checkCommand(),
 			e.walPushCommand(),
 			e.walGetCommand(),
+			e.streamCommand(),
 			e.backupCommand(),
 			e.listCommand(),
 			e.planCommand(),

@@ -20,6 +20,8 @@ type journal struct {
 	limit int64 // of bytes in files
 	// newFile makes the file of a segment.
 	newFile func(wal.Segment) (*segmentFile, error)
+	// describe tells a segment that is begun what the archive has of it.
+	describe func(*openSegment)
 
 	mu       sync.Mutex
 	segments []*openSegment // in the order in which they were received
@@ -155,6 +157,9 @@ func (j *journal) open(seg wal.Segment) (*openSegment, error) {
 		return nil, &LocalError{Segment: seg, Err: err}
 	}
 	s := &openSegment{seg: seg, file: file}
+	if j.describe != nil {
+		j.describe(s)
+	}
 	j.segments = append(j.segments, s)
 	return s, nil
 }

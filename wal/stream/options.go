@@ -53,6 +53,9 @@ type Options struct {
 	Spool string
 	// SpoolLimit bounds the spool, in bytes; 0: DefaultSpoolLimit.
 	SpoolLimit int64
+	// DataDirectory is the server's, if it runs on this machine: then a file system
+	// that the WAL held back by the slot might fill is warned of. May be empty.
+	DataDirectory string
 	// StopTimeout bounds how long Run goes on after its context is done, to ship
 	// what was received; 0: 10 seconds.
 	StopTimeout time.Duration

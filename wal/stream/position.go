@@ -175,11 +175,18 @@ func (v *inventory) describe(s *openSegment) {
 	}
 	s.presealed = v.isSealed(s.seg)
 	if !s.presealed {
-		l := v.live[s.seg]
-		for _, f := range l.Fragments {
-			if f.From <= l.Covered() {
-				s.existing = append(s.existing, f)
-			}
+		s.existing = usable(v.live[s.seg])
+	}
+}
+
+// usable are the fragments that cover a segment's beginning without a hole.
+func usable(l archive.LiveSegment) []archive.StoredFragment {
+	covered := l.Covered()
+	var list []archive.StoredFragment
+	for _, f := range l.Fragments {
+		if f.From <= covered {
+			list = append(list, f)
 		}
 	}
+	return list
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/walden-pg/walden/wal"
@@ -83,16 +82,6 @@ func newTemporarySegment(size int64) (*segmentFile, error) {
 		return nil, err
 	}
 	return &segmentFile{File: f, size: size, removed: os.Remove(f.Name()) == nil}, nil
-}
-
-// newSpooledSegment is a file of the spool. One that is there already is
-// opened as it is.
-func newSpooledSegment(dir, name string, size int64) (*segmentFile, error) {
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	return &segmentFile{File: f, size: size}, nil
 }
 
 // ReadAt implements io.ReaderAt over a whole segment: what has not been

@@ -41,6 +41,7 @@ func (s *session) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.r.tidying.Do(func() { s.r.background.Go(func() { s.r.tidyOnce(s.r.life, list[0]) }) })
 	for {
 		f, ended, err := s.open(ctx, list)
 		if err != nil {
@@ -67,8 +68,9 @@ func (s *session) run(ctx context.Context) error {
 // starts lists where to go on, best first: where the journal ends, if the
 // server's timeline leads there; else where the repository does.
 func (s *session) starts(ctx context.Context, held slot) ([]start, error) {
-	if at, ok := s.resume(); ok {
-		return []start{at}, nil
+	resumed, ok := s.resume()
+	if ok && s.r.connected {
+		return []start{resumed}, nil
 	}
 	v, err := takeInventory(ctx, s.r.o.Archive, s.up.history, s.up.end)
 	if err != nil {
@@ -76,6 +78,10 @@ func (s *session) starts(ctx context.Context, held slot) ([]start, error) {
 	}
 	s.r.setInventory(v)
 	list := v.starts()
+	if n := len(list); ok && (n == 0 || list[n-1].missing <= resumed.at) {
+		// A spool goes further than the repository.
+		return []start{resumed}, nil
+	}
 	if len(list) == 0 {
 		at := held.start
 		if at == 0 {

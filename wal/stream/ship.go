@@ -81,8 +81,11 @@ func (s *shipper) run(ctx context.Context) error {
 func (s *shipper) choose(uploads, seals int) (job, time.Duration) {
 	p := policy{eager: s.state.eager(), behind: s.state.behind(s.journal.size), delay: s.o.MaxDelay, uploads: uploads, seals: seals}
 	s.journal.mu.Lock()
-	defer s.journal.mu.Unlock()
-	return s.journal.next(p, time.Now())
+	next, wait := s.journal.next(p, time.Now())
+	files := s.journal.popDone()
+	s.journal.mu.Unlock()
+	s.discard(files)
+	return next, wait
 }
 
 // do does one job.

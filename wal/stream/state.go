@@ -189,3 +189,13 @@ func (s *state) snapshot(j *journal) Status {
 	}
 	return st
 }
+
+// findingsError is what Run returns if something bad was found; else nil.
+func (s *state) findingsError() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.findings == 0 {
+		return nil
+	}
+	return &FindingsError{Findings: s.findings, Gaps: append([]GapError(nil), s.status.Gaps...)}
+}

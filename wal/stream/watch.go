@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -197,4 +198,13 @@ func (w *watcher) letGo(ctx context.Context) error {
 			return errServerStops
 		}
 	}
+}
+
+// freeDisk is what is free where the server keeps its WAL, if it runs here.
+func (r *Receiver) freeDisk() (free int64, known bool) {
+	if r.o.DataDirectory == "" {
+		return 0, false
+	}
+	free, err := freeSpace(filepath.Join(r.o.DataDirectory, "pg_wal"))
+	return free, err == nil
 }

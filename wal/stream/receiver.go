@@ -1,0 +1,227 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/walden-pg/walden/internal/server"
+	"github.com/walden-pg/walden/wal"
+)
+
+// Receiver streams the WAL of one cluster into its archive. Several receivers
+// of one cluster can run at the same time, each with a slot of its own, or one
+// waiting for the other's: what they store either agrees or is a conflict.
+type Receiver struct {
+	o       Options
+	journal *journal
+	state   *state
+	shipper *shipper
+	spool   *spoolDirectory // nil without one
+	known   atomic.Pointer[inventory]
+	host    atomic.Pointer[server.Host] // that is streamed from
+	// tidying happens once, in background, for as long as life.
+	tidying    sync.Once
+	background sync.WaitGroup
+	life       context.Context
+	// connected is set once a server has been streamed from.
+	connected bool
+}
+
+// withoutSpool is how many bytes are held in temporary files.
+const withoutSpool = 64 << 20
+
+// New checks the options. It connects to nothing.
+func New(o Options) (*Receiver, error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	r := &Receiver{o: o, state: &state{status: Status{Phase: Connecting, SlotLag: -1, SlotRoom: -1}}}
+	limit := int64(withoutSpool)
+	if o.Spool != "" {
+		r.spool = newSpoolDirectory(o.Spool, o.Archive.Incarnation())
+		limit = o.SpoolLimit
+	}
+	r.journal = newJournal(o.Archive.Incarnation().SegmentSize, limit, r.newFile)
+	r.journal.describe = func(s *openSegment) { r.known.Load().describe(s) }
+	r.shipper = &shipper{archive: o.Archive, journal: r.journal, o: &r.o, state: r.state}
+	return r, nil
+}
+
+func (r *Receiver) newFile(seg wal.Segment) (*segmentFile, error) {
+	if r.spool == nil {
+		return newTemporarySegment(seg.Size.Bytes())
+	}
+	return r.spool.create(seg)
+}
+
+// Run receives until ctx is done, and reconnects for as long as that takes.
+// Then it ships what it has received, acknowledges it, and returns nil, an
+// *UnshippedError if the repository did not take it in time, or a
+// *FindingsError if all is well now but a gap, or WAL that is not sound, was met.
+//
+// Other errors are those that only a person can mend: a *ForeignServerError, an
+// *archive.ConflictError or *archive.DisagreementError, a *BusyError of the
+// spool, and, before a server was streamed from for the first time, what is
+// wrong with the connection string or the role. Run is called once.
+func (r *Receiver) Run(ctx context.Context) error {
+	if r.spool != nil {
+		if err := r.spool.open(); err != nil {
+			return err
+		}
+		defer r.spool.close()
+		if err := r.recoverSpool(ctx); err != nil {
+			return err
+		}
+	}
+	g, running := errgroup.WithContext(context.WithoutCancel(ctx))
+	background, stopBackground := context.WithCancel(running)
+	defer r.background.Wait()
+	defer stopBackground()
+	r.life = background
+	g.Go(func() error { return r.shipper.run(background) })
+	g.Go(func() error { return r.keepSlots(background) })
+	if r.o.Acknowledge == Local {
+		g.Go(func() error { return r.syncSpool(background) })
+	}
+	g.Go(func() error {
+		defer stopBackground()
+		// Whoever fails for good ends the sessions.
+		sessions, stop := context.WithCancel(ctx)
+		defer stop()
+		defer context.AfterFunc(running, stop)()
+		if err := r.sessions(sessions); err != nil {
+			return err
+		}
+		return r.finish(sessions)
+	})
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return r.state.findingsError()
+}
+
+// finish ships what a session without a server could not.
+func (r *Receiver) finish(ctx context.Context) error {
+	r.state.change(func(st *Status) { st.Phase = Stopping })
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.o.StopTimeout)
+	defer cancel()
+	return r.shipper.drain(bounded)
+}
+
+// Pauses between connections.
+const (
+	firstReconnect = 100 * time.Millisecond
+	maxReconnect   = 10 * time.Second
+)
+
+// sessions connects and receives, again and again, until ctx is done.
+func (r *Receiver) sessions(ctx context.Context) error {
+	pause := firstReconnect
+	for ctx.Err() == nil {
+		heard, err := r.session(ctx)
+		if ctx.Err() != nil {
+			return unshipped(err)
+		}
+		if lasting(err) || !r.connected && refusedForGood(err) {
+			return err
+		}
+		if heard {
+			pause = firstReconnect
+		}
+		r.state.change(func(st *Status) { st.Phase = Connecting })
+		r.state.serverFailed(err)
+		wait := pause/2 + rand.N(pause)
+		args := []any{"wait", wait.Round(time.Millisecond), "error", err}
+		if hinted := (interface{ Hint() string })(nil); errors.As(err, &hinted) && hinted.Hint() != "" {
+			args = append(args, "hint", hinted.Hint())
+		}
+		r.o.Logger.Warn("no WAL is being received; connecting again", args...)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		pause = min(2*pause, maxReconnect)
+	}
+	return nil
+}
+
+// session connects once and receives until the connection ends. heard reports
+// whether the server sent anything.
+func (r *Receiver) session(ctx context.Context) (heard bool, err error) {
+	up, err := r.connect(ctx)
+	if err != nil {
+		return false, err
+	}
+	r.host.Store(&up.host)
+	r.state.serverFailed(nil)
+	r.state.change(func(st *Status) {
+		st.Host, st.Port = up.host.Name, up.host.Port
+		st.Connections++
+	})
+	s := &session{r: r, up: up}
+	err = s.run(ctx)
+	r.connected = r.connected || s.heard
+	return s.heard, err
+}
+
+// unshipped keeps of an error what matters at the end.
+func unshipped(err error) error {
+	var e *UnshippedError
+	if errors.As(err, &e) {
+		return e
+	}
+	return nil
+}
+
+// lasting reports whether an error stays what it is however often one connects.
+func lasting(err error) bool {
+	var foreign *ForeignServerError
+	return errors.As(err, &foreign) || final(err)
+}
+
+// refusedForGood reports whether the server refuses us for what we are: role,
+// password, database, rights.
+func refusedForGood(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return false
+	}
+	return pg.Code[:2] == "28" || pg.Code == "3D000" || pg.Code == "42501"
+}
+
+func (r *Receiver) setInventory(v *inventory) { r.known.Store(v) }
+
+// currentHost is the one that is streamed from, or was last; none yet: zero.
+func (r *Receiver) currentHost() server.Host {
+	if h := r.host.Load(); h != nil {
+		return *h
+	}
+	return server.Host{}
+}
+
+// flushed is what may be reported: how far WAL has come, and up to where it is
+// as safe as the user asked for.
+func (r *Receiver) flushed() (received, flushed wal.LSN) {
+	received, durable, synced := r.journal.positions()
+	if r.o.Acknowledge == Local {
+		return received, synced
+	}
+	return received, durable
+}
+
+// reportGap tells of a gap: loudly, and once.
+func (r *Receiver) reportGap(g GapError) {
+	if r.state.gap(g) {
+		r.o.Logger.Error(g.Error(), "hint", g.Hint())
+	}
+}
+
+// Status tells what the receiver is doing.
+func (r *Receiver) Status() Status { return r.state.snapshot(r.journal) }
