@@ -50,7 +50,7 @@ func New(o Options) (*Receiver, error) {
 	}
 	r.journal = newJournal(o.Archive.Incarnation().SegmentSize, limit, r.newFile)
 	r.journal.describe = func(s *openSegment) { r.known.Load().describe(s) }
-	r.shipper = &shipper{archive: o.Archive, journal: r.journal, o: &r.o, state: r.state}
+	r.shipper = &shipper{archive: o.Archive, journal: r.journal, o: &r.o, state: r.state, sweeper: newSweeper(o.Archive, &r.o)}
 	return r, nil
 }
 
@@ -86,6 +86,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 	defer stopBackground()
 	r.life = background
 	g.Go(func() error { return r.shipper.run(background) })
+	g.Go(func() error { return r.shipper.sweeper.run(background) })
 	g.Go(func() error { return r.keepSlots(background) })
 	if r.o.Acknowledge == Local {
 		g.Go(func() error { return r.syncSpool(background) })

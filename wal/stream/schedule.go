@@ -14,9 +14,11 @@ const (
 	// time: each begins where the durable bytes end, so that a crash never
 	// leaves a hole between fragments.
 	overlapBudget = 1 << 20
-	// cumulativeEvery is how often a fragment covers what the ones before it
-	// covered, up to cumulativeBytes, so that they can go.
-	cumulativeEvery = 16
+	// tier is how often a fragment covers again what the ones before it covered,
+	// up to cumulativeBytes, so that they can go: every 16th covers the last 16
+	// uploads, every 256th the last 256, and so on. A byte is then uploaded once a
+	// tier, and however long a quiet segment stays open, few objects are there.
+	tier            = 16
 	cumulativeBytes = 8 << 20
 )
 
@@ -51,7 +53,7 @@ const (
 type job struct {
 	kind     jobKind
 	segment  *openSegment
-	fragment archive.Fragment         // fragmentJob
+	fragment ownFragment              // fragmentJob
 	compare  []archive.StoredFragment // compareJob
 	begun    time.Time
 }
@@ -151,16 +153,18 @@ func (j *journal) due(s *openSegment, p policy, now time.Time) time.Duration {
 func (s *openSegment) beginFragment(now time.Time) job {
 	f := archive.Fragment{Segment: s.seg, From: s.durable, To: min(s.have, s.durable+maxFragment)}
 	s.uploads++
-	if s.uploads%cumulativeEvery == 0 {
-		for _, old := range s.fragments {
-			if old.From < f.From && f.To-old.From <= cumulativeBytes {
-				f.From = old.From
-			}
+	first := s.uploads
+	for span := tier; s.uploads%span == 0; span *= tier {
+		first = s.uploads - span + 1
+	}
+	for _, old := range s.fragments {
+		if old.first >= first && old.From < f.From && f.To-old.From <= cumulativeBytes {
+			f.From = old.From
 		}
 	}
 	s.scheduled = f.To
 	s.inFlight++
-	return job{kind: fragmentJob, segment: s, fragment: f, begun: now}
+	return job{kind: fragmentJob, segment: s, fragment: ownFragment{f, first}, begun: now}
 }
 
 // stored notes that a fragment is durable, and returns those that it covers.
@@ -172,10 +176,15 @@ func (s *openSegment) stored(next job) (covered []archive.Fragment) {
 		s.durable = f.To
 		s.arrived = next.begun // what is not durable came after this
 	}
+	for _, old := range s.fragments {
+		if old.From <= f.From && old.To >= f.To && old.Fragment != f.Fragment {
+			return []archive.Fragment{f.Fragment} // one that was begun later came first
+		}
+	}
 	kept := s.fragments[:0]
 	for _, old := range s.fragments {
-		if old.From >= f.From && old.To <= f.To && old != f {
-			covered = append(covered, old)
+		if old.From >= f.From && old.To <= f.To && old.Fragment != f.Fragment {
+			covered = append(covered, old.Fragment)
 			continue
 		}
 		kept = append(kept, old)
@@ -190,7 +199,7 @@ func (s *openSegment) compared(list []archive.StoredFragment) {
 	s.durable = max(s.durable, min(l.Covered(), s.have))
 	s.scheduled = max(s.scheduled, s.durable)
 	for _, f := range list {
-		s.fragments = append(s.fragments, f.Fragment)
+		s.fragments = append(s.fragments, ownFragment{f.Fragment, 1})
 	}
 	s.existing, s.comparing = nil, false
 }

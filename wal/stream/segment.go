@@ -44,8 +44,15 @@ type openSegment struct {
 	// it is received again, to be compared whole.
 	presealed bool
 	// fragments are those that are durable and known to be right.
-	fragments []archive.Fragment
-	uploads   int // fragments begun, to know when the next one is cumulative
+	fragments []ownFragment
+	uploads   int // fragments begun, to know which ones the next is to cover
+}
+
+// ownFragment is a fragment, and the first of the uploads that it covers,
+// counted from 1.
+type ownFragment struct {
+	archive.Fragment
+	first int
 }
 
 // complete reports whether all bytes are here.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -24,8 +23,7 @@ type shipper struct {
 	journal *journal
 	o       *Options
 	state   *state
-	// keep says that this writer may not delete: told once.
-	keep atomic.Bool
+	sweeper *sweeper
 }
 
 // run ships until ctx is done. An error is one that only a person can mend.
@@ -102,7 +100,7 @@ func (s *shipper) do(ctx context.Context, next job) error {
 
 // fragment uploads a fragment, and removes those that it covers.
 func (s *shipper) fragment(ctx context.Context, next job) error {
-	f := next.fragment
+	f := next.fragment.Fragment
 	err := s.persist(ctx, f.String(), func() error {
 		_, err := s.archive.PutFragment(ctx, f, next.segment.file)
 		return err
@@ -118,7 +116,7 @@ func (s *shipper) fragment(ctx context.Context, next job) error {
 		files = s.journal.popDone()
 	})
 	s.discard(files)
-	s.remove(ctx, covered)
+	s.sweeper.add(covered...)
 	return nil
 }
 
@@ -170,14 +168,17 @@ func (s *shipper) seal(ctx context.Context, next job) error {
 	}
 	s.state.sealed(time.Since(next.begun))
 	var files []*segmentFile
-	fragments := seg.fragments
+	var fragments []archive.Fragment
 	s.journal.update(func() {
+		for _, f := range seg.fragments {
+			fragments = append(fragments, f.Fragment)
+		}
 		seg.sealed, seg.sealing = true, false
 		seg.durable, seg.scheduled = seg.have, seg.have
 		files = s.journal.popDone()
 	})
 	s.discard(files)
-	s.remove(ctx, fragments)
+	s.sweeper.add(fragments...)
 	return nil
 }
 
@@ -186,21 +187,6 @@ func (s *shipper) discard(files []*segmentFile) {
 	for _, f := range files {
 		if err := f.discard(); err != nil {
 			s.o.Logger.Warn("a file of WAL that is archived cannot be removed", "file", f.Name(), "error", err)
-		}
-	}
-}
-
-// remove deletes fragments that are not needed any more. Who may not delete
-// leaves that to prune.
-func (s *shipper) remove(ctx context.Context, list []archive.Fragment) {
-	for _, f := range list {
-		if s.keep.Load() || ctx.Err() != nil {
-			return
-		}
-		err := s.archive.DeleteFragment(ctx, f)
-		if err != nil && ctx.Err() == nil && !storage.Retryable(err) {
-			s.keep.Store(true)
-			s.o.Logger.Warn("fragments that are not needed any more cannot be removed; they are left to walden prune", "error", err)
 		}
 	}
 }

@@ -72,7 +72,7 @@ func (r *Receiver) tidySegment(ctx context.Context, l archive.LiveSegment) error
 		if err != nil {
 			return err
 		}
-		r.shipper.remove(ctx, []archive.Fragment{fragment.Fragment})
+		r.shipper.sweeper.add(fragment.Fragment)
 	}
 	return nil
 }
