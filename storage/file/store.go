@@ -37,12 +37,16 @@ type Store struct {
 	root  string
 	fs    fsys
 	sweep sync.Once
+
+	mu    sync.Mutex
+	ready bool // the directory of temporary files has been there
 }
 
 // New returns the store below the directory root, a path that is made
-// absolute. It touches nothing. The first write creates root if it is missing;
-// to every other operation a missing root is an error, and not ErrNotExist: a
-// disk that is not mounted must not look like an empty repository.
+// absolute. It touches nothing. Prepare creates root if it is missing; to
+// every other operation a missing root is an error, and not ErrNotExist: a
+// disk that is not mounted must not look like an empty repository, and must not
+// be written to either.
 func New(root string, o Options) (*Store, error) {
 	if root == "" {
 		return nil, errors.New("open file repository: the directory's path is empty")
