@@ -294,6 +294,9 @@ func TestDeleteStep(t *testing.T) {
 			if c.look(t, again) {
 				t.Fatalf("step %d: still there", step)
 			}
+			if c.look(t, again.powerLoss(nil)) {
+				t.Fatalf("step %d: deleted once more, and back after a power loss", step)
+			}
 			if err := putWhole(t.Context(), storeOn(again)); err != nil {
 				t.Fatalf("step %d: put after delete: %v", step, err)
 			}
