@@ -83,8 +83,8 @@ type Writer interface {
 
 	// Commit makes the object visible and durable. If the key exists by then
 	// it returns ErrExist and changes nothing. After an error the object may
-	// have been created only if the error is Retryable (a lost reply); the
-	// caller then looks. Commit is called at most once.
+	// have been created only if the error is Retryable (a lost reply) or ctx is
+	// done; the caller then looks. Commit is called at most once.
 	Commit() error
 
 	// Abort discards what was written and frees what the store keeps for it.

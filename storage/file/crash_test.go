@@ -42,6 +42,16 @@ func createWhole(ctx context.Context, s *Store) error {
 	return w.Commit()
 }
 
+// prepared makes the repository's directory first.
+func prepared(do func(ctx context.Context, s *Store) error) func(ctx context.Context, s *Store) error {
+	return func(ctx context.Context, s *Store) error {
+		if err := s.Prepare(ctx); err != nil {
+			return err
+		}
+		return do(ctx, s)
+	}
+}
+
 func neighbour(t *testing.T, s *Store) {
 	t.Helper()
 	if err := storage.PutBytes(t.Context(), s, "main/wal/neighbour", []byte("stays"), storage.PutOptions{}); err != nil {
@@ -50,11 +60,11 @@ func neighbour(t *testing.T, s *Store) {
 }
 
 var crashCases = []crashCase{
-	{name: "put, new repository", do: putWhole},
+	{name: "put, new repository", do: prepared(putWhole)},
 	{name: "put", before: neighbour, do: putWhole},
 	{name: "create", before: neighbour, do: createWhole},
 	{name: "put, no links", noLinks: true, before: neighbour, do: putWhole},
-	{name: "create, no links, new repository", noLinks: true, do: createWhole},
+	{name: "create, no links, new repository", noLinks: true, do: prepared(createWhole)},
 }
 
 func (c crashCase) start(t *testing.T) *strictFS {
@@ -62,7 +72,11 @@ func (c crashCase) start(t *testing.T) *strictFS {
 	fs := newStrictFS()
 	fs.noLinks = c.noLinks
 	if c.before != nil {
-		c.before(t, storeOn(fs))
+		s := storeOn(fs)
+		if err := s.Prepare(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c.before(t, s)
 	}
 	*fs.steps = 0
 	return fs
@@ -279,6 +293,9 @@ func TestDeleteStep(t *testing.T) {
 			}
 			if c.look(t, again) {
 				t.Fatalf("step %d: still there", step)
+			}
+			if c.look(t, again.powerLoss(nil)) {
+				t.Fatalf("step %d: deleted once more, and back after a power loss", step)
 			}
 			if err := putWhole(t.Context(), storeOn(again)); err != nil {
 				t.Fatalf("step %d: put after delete: %v", step, err)

@@ -28,12 +28,22 @@ func TestMissingRoot(t *testing.T) {
 	var listErr error
 	for _, listErr = range s.List(t.Context(), "", "") {
 	}
-	for op, err := range map[string]error{"open": openErr, "stat": statErr, "list": listErr, "delete": s.Delete(t.Context(), "a")} {
+	_, createErr := s.Create(t.Context(), "a", storage.PutOptions{})
+	for op, err := range map[string]error{
+		"open": openErr, "stat": statErr, "list": listErr, "delete": s.Delete(t.Context(), "a"), "create": createErr,
+		// What is written below the mount point is out of sight when the disk is back.
+		"put": storage.PutBytes(t.Context(), s, "a", []byte("x"), storage.PutOptions{}),
+	} {
 		if err == nil || errors.Is(err, fs.ErrNotExist) || storage.Retryable(err) || !strings.Contains(err.Error(), root) {
 			t.Errorf("%s: %v", op, err)
 		}
 		if !strings.Contains(storage.Hint(err), "mounted") {
 			t.Errorf("%s: hint %q", op, storage.Hint(err))
+		}
+	}
+	for range 2 {
+		if err := s.Prepare(t.Context()); err != nil {
+			t.Fatal(err)
 		}
 	}
 	if err := storage.PutBytes(t.Context(), s, "a", []byte("x"), storage.PutOptions{}); err != nil {
@@ -48,6 +58,37 @@ func TestMissingRoot(t *testing.T) {
 	}
 	if _, err := file.New("", file.Options{}); err == nil {
 		t.Fatal("an empty path was accepted")
+	}
+}
+
+// TestUnmounted: the disk goes away under a store that is in use, and leaves
+// an empty directory, or none.
+func TestUnmounted(t *testing.T) {
+	for name, leave := range map[string]func(root string) error{
+		"the mount point": func(root string) error { return os.Mkdir(root, 0o700) },
+		"nothing":         func(string) error { return nil },
+	} {
+		root := filepath.Join(t.TempDir(), "mounted")
+		s := open(t, root)
+		if err := s.Prepare(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := storage.PutBytes(t.Context(), s, "before", nil, storage.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.Rename(root, root+"-away"), leave(root)); err != nil {
+			t.Fatal(err)
+		}
+		err := storage.PutBytes(t.Context(), s, "object", []byte("x"), storage.PutOptions{})
+		if err == nil || errors.Is(err, fs.ErrNotExist) || !strings.Contains(storage.Hint(err), "mounted") {
+			t.Errorf("%s is left: %v; hint %q", name, err, storage.Hint(err))
+		}
+		if err := errors.Join(os.RemoveAll(root), os.Rename(root+"-away", root)); err != nil {
+			t.Fatal(err)
+		}
+		if err := storage.PutBytes(t.Context(), s, "object", []byte("x"), storage.PutOptions{}); err != nil {
+			t.Errorf("%s was left: the disk is back: %v", name, err)
+		}
 	}
 }
 
@@ -66,6 +107,9 @@ func TestModes(t *testing.T) {
 		root := filepath.Join(t.TempDir(), "repo")
 		s, err := file.New(root, c.o)
 		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Prepare(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if err := storage.PutBytes(t.Context(), s, "a/b", []byte("x"), storage.PutOptions{}); err != nil {

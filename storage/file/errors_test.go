@@ -61,6 +61,9 @@ func TestHints(t *testing.T) {
 	} {
 		c.fs.strictFS = newStrictFS()
 		s := &Store{root: crashRoot, fs: c.fs}
+		if err := s.Prepare(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		err := putWhole(t.Context(), s)
 		if !errors.Is(err, c.is) || storage.Retryable(err) != c.retryable || !strings.Contains(storage.Hint(err), c.hint) || c.hint == "" != (storage.Hint(err) == "") {
 			t.Errorf("%s: %v; hint %q", name, err, storage.Hint(err))

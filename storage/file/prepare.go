@@ -13,7 +13,7 @@ var _ storage.Preparer = (*Store)(nil)
 func (s *Store) Prepare(ctx context.Context) error {
 	err := ctx.Err()
 	if err == nil {
-		err = s.makeRoot(s.root)
+		err = s.makeRoot()
 	}
 	return s.fail("prepare", s.root, err)
 }

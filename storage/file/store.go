@@ -37,12 +37,16 @@ type Store struct {
 	root  string
 	fs    fsys
 	sweep sync.Once
+
+	mu    sync.Mutex
+	ready bool // the directory of temporary files has been there
 }
 
 // New returns the store below the directory root, a path that is made
-// absolute. It touches nothing. The first write creates root if it is missing;
-// to every other operation a missing root is an error, and not ErrNotExist: a
-// disk that is not mounted must not look like an empty repository.
+// absolute. It touches nothing. Prepare creates root if it is missing; to
+// every other operation a missing root is an error, and not ErrNotExist: a
+// disk that is not mounted must not look like an empty repository, and must not
+// be written to either.
 func New(root string, o Options) (*Store, error) {
 	if root == "" {
 		return nil, errors.New("open file repository: the directory's path is empty")
@@ -172,15 +176,20 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	if fi, err := s.fs.Stat(name); err == nil && fi.IsDir() {
 		return nil // the directory of other objects
 	}
-	if err := s.fs.Unlink(name); err != nil {
-		if err = s.absent(err); errors.Is(err, storage.ErrNotExist) {
-			return nil
+	err := s.fs.Unlink(name)
+	if err != nil {
+		if err = s.absent(err); !errors.Is(err, storage.ErrNotExist) {
+			return s.fail("delete", key, err)
 		}
-		return s.fail("delete", key, err)
 	}
+	// Even if it was absent: a Delete before this one may have failed, or been
+	// killed, before it came to the fsync.
 	dir := filepath.Dir(name)
-	if err := s.fs.SyncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return s.fail("delete", key, err)
+	if syncErr := s.fs.SyncDir(dir); syncErr != nil && !errors.Is(syncErr, fs.ErrNotExist) && !isAbsent(syncErr) {
+		return s.fail("delete", key, syncErr)
+	}
+	if err != nil {
+		return nil // absent
 	}
 	for ; dir != s.root && s.fs.Rmdir(dir) == nil; dir = filepath.Dir(dir) {
 		// A writer that has just made sure of this directory makes it anew.

@@ -78,10 +78,10 @@ func (s *Store) begin(ctx context.Context, op, key string, o storage.PutOptions)
 	return &writer{s: s, ctx: ctx, key: key, op: commit, temp: name, f: f}, nil
 }
 
-// temp creates a temporary file, and the root and its .tmp if need be.
+// temp creates a temporary file.
 func (s *Store) temp() (string, writeFile, error) {
 	dir := filepath.Join(s.root, tempDir)
-	if err := s.makeRoot(dir); err != nil {
+	if err := s.makeTempDir(dir); err != nil {
 		return "", nil, err
 	}
 	s.sweep.Do(func() { s.sweepTemp(dir) })
@@ -91,11 +91,43 @@ func (s *Store) temp() (string, writeFile, error) {
 	}
 	name := filepath.Join(dir, hex.EncodeToString(id))
 	f, err := s.fs.Create(name)
+	if errors.Is(err, fs.ErrNotExist) || isNotDir(err) {
+		err = fmt.Errorf("%w: %s is gone", errNoRoot, dir)
+	}
 	return name, f, err
 }
 
-// makeRoot creates dir, which is below the root, and whatever is missing above it.
-func (s *Store) makeRoot(dir string) error {
+// makeTempDir makes the directory of temporary files before the first one is
+// created, and only then, and never the root above it: when a disk is unmounted under a
+// running process, nothing may be written to what is left of the path.
+func (s *Store) makeTempDir(dir string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ready {
+		return nil
+	}
+	if _, err := s.fs.Stat(dir); err != nil {
+		if err := s.checkRoot(); err != nil {
+			return err
+		}
+		// The root may be the last work of a process that was killed before its fsync.
+		if err := s.syncIfAllowed(filepath.Dir(s.root)); err != nil {
+			return err
+		}
+		if err := s.fs.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if err := s.syncIfAllowed(s.root); err != nil {
+			return err
+		}
+	}
+	s.ready = true
+	return nil
+}
+
+// makeRoot creates the root and whatever is missing above it.
+func (s *Store) makeRoot() error {
+	dir := s.root
 	if _, err := s.fs.Stat(dir); err == nil {
 		return nil
 	}

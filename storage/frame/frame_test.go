@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+	"testing/iotest"
 
 	"github.com/zeebo/blake3"
 
@@ -347,6 +348,49 @@ func (c *countingSource) ReadRange(ctx context.Context, off, n int64) (io.ReadCl
 	c.reads++
 	c.bytes += n
 	return c.RangeReader.ReadRange(ctx, off, n)
+}
+
+// TestAwkwardSource reads from sources that deliver byte by byte, data together
+// with the end, or more than was asked for.
+func TestAwkwardSource(t *testing.T) {
+	noLeaks(t)
+	raw := sample(2*MaxFrame+4321, 29)
+	for _, codec := range codecs {
+		stored := BytesRange(mustEncode(t, raw, testOptions(codec), Section{0x10, sample(100_000, 3)}))
+		for name, deliver := range map[string]func(io.Reader) io.Reader{
+			"byte by byte":      iotest.OneByteReader,
+			"with the end":      iotest.DataErrReader,
+			"more than was due": func(r io.Reader) io.Reader { return io.MultiReader(r, bytes.NewReader(sample(5000, 1))) },
+		} {
+			obj := mustOpen(t, awkwardSource{unsized{stored}, deliver}, testReadOptions())
+			got, err := obj.ReadAll(context.Background())
+			if err != nil {
+				t.Fatalf("%v, %s: %v", codec, name, err)
+			}
+			equal(t, got, raw)
+			r := obj.NewReader(context.Background(), MaxFrame+5, 1000)
+			if got, err = io.ReadAll(r); err != nil || !bytes.Equal(got, raw[MaxFrame+5:][:1000]) {
+				t.Errorf("%v, %s: one frame: %v", codec, name, err)
+			}
+			r.Close()
+			if err := obj.Verify(context.Background()); (err == nil) == (name == "more than was due") {
+				t.Errorf("%v, %s: Verify says %v", codec, name, err)
+			}
+		}
+	}
+}
+
+type awkwardSource struct {
+	RangeReader
+	deliver func(io.Reader) io.Reader
+}
+
+func (s awkwardSource) ReadRange(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	r, err := s.RangeReader.ReadRange(ctx, off, n)
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(s.deliver(r)), nil
 }
 
 // TestLargeIndex opens an object whose index is longer than the first read.

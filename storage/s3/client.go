@@ -16,6 +16,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
@@ -36,7 +37,10 @@ func (s *Store) connect(ctx context.Context) (*awss3.Client, error) {
 }
 
 func (o *Options) client(ctx context.Context) (*awss3.Client, error) {
-	load := []func(*config.LoadOptions) error{config.WithHTTPClient(o.http())}
+	load := []func(*config.LoadOptions) error{
+		config.WithHTTPClient(o.http()),
+		config.WithEndpointCredentialOptions(func(eo *endpointcreds.Options) { eo.HTTPClient = o.http() }),
+	}
 	if o.Region != "" {
 		load = append(load, config.WithRegion(o.Region))
 	}
@@ -78,9 +82,12 @@ func (o *Options) client(ctx context.Context) (*awss3.Client, error) {
 	}), nil
 }
 
-// http returns the client that the SDK's own look-ups use as well.
+// http returns the client of the SDK's own look-ups, such as those for
+// credentials. The watchdog does not see them, so each has a bound of its own.
+// The store itself uses the transport only, which has none.
 func (o *Options) http() *awshttp.BuildableClient {
 	return awshttp.NewBuildableClient().
+		WithTimeout(o.idle).
 		WithDialerOptions(func(d *net.Dialer) { d.Timeout = 15 * time.Second }).
 		WithTransportOptions(func(t *http.Transport) {
 			t.TLSHandshakeTimeout = 15 * time.Second

@@ -24,11 +24,13 @@ type proxy struct {
 	mu     sync.Mutex
 	rules  []*rule
 	seen   map[string]int
+	total  int // requests
 }
 
 // A rule applies to the next times requests of one kind.
 type rule struct {
-	kind  string // see kind
+	kind  string // see kind; empty: request number at, of whatever kind
+	at    int
 	times int
 	// do answers instead of the server. forward, if it is called, lets the
 	// server do its work and returns its answer.
@@ -82,8 +84,10 @@ func (p *proxy) match(kind string) func(http.ResponseWriter, func() *httptest.Re
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.seen[kind]++
+	n := p.total
+	p.total++
 	for _, r := range p.rules {
-		if r.kind == kind && r.times > 0 {
+		if (r.kind == kind || r.kind == "" && r.at == n) && r.times > 0 {
 			r.times--
 			return r.do
 		}
@@ -95,6 +99,20 @@ func (p *proxy) rule(kind string, times int, do func(http.ResponseWriter, func()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.rules = append(p.rules, &rule{kind: kind, times: times, do: do})
+}
+
+// failAt applies do to request number at, counted from 0. met reports whether
+// there was one.
+func (p *proxy) failAt(at int, do func(http.ResponseWriter, func() *httptest.ResponseRecorder)) (met func() bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := &rule{at: at, times: 1, do: do}
+	p.rules = append(p.rules, r)
+	return func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return r.times == 0
+	}
 }
 
 func (p *proxy) count(kind string) int {

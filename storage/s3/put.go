@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -113,6 +114,12 @@ func (s *Store) putParts(ctx context.Context, key string, r io.ReaderAt, size in
 	}
 	if err != nil {
 		_ = u.abort(ctx) // what it leaves a lifecycle rule ends
+	}
+	var e *storage.Error
+	if errors.Is(err, errNoUpload) && errors.As(err, &e) {
+		// The store has dropped the parts, as it may after a conflict. Nothing
+		// else is lost: the source can be read again.
+		err = &storage.Error{Op: "put", Key: key, Err: e.Err, Temporary: true, Hint: e.Hint}
 	}
 	return err
 }

@@ -397,6 +397,29 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
+// TestCredentialsStall: a service that hands out credentials and has stopped
+// moving is given up as well, whatever the caller's patience.
+func TestCredentialsStall(t *testing.T) {
+	release := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	defer server.Close()
+	defer close(release)
+	dir := t.TempDir()
+	for k, v := range map[string]string{
+		"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_PROFILE": "", "AWS_EC2_METADATA_DISABLED": "true",
+		"AWS_CONFIG_FILE": dir + "/config", "AWS_SHARED_CREDENTIALS_FILE": dir + "/credentials",
+		"AWS_CONTAINER_CREDENTIALS_FULL_URI": server.URL,
+	} {
+		t.Setenv(k, v)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err := open(t, Options{Bucket: "backups", Endpoint: server.URL, PathStyle: true, idle: 100 * time.Millisecond}).Stat(ctx, "a")
+	if err == nil || ctx.Err() != nil || storage.Hint(err) == "" {
+		t.Fatalf("%v; hint %q", err, storage.Hint(err))
+	}
+}
+
 // TestOptions: what cannot be right is refused before it is used.
 func TestOptions(t *testing.T) {
 	good := Options{Bucket: "backups"}
