@@ -30,8 +30,16 @@ type Receiver struct {
 	tidying    sync.Once
 	background sync.WaitGroup
 	life       context.Context
+	// gone are the places whose WAL a server said it had removed.
+	gone map[place]bool
 	// connected is set once a server has been streamed from.
 	connected bool
+}
+
+// place is where a stream can begin.
+type place struct {
+	timeline wal.TimelineID
+	at       wal.LSN
 }
 
 // withoutSpool is how many bytes are held in temporary files.
@@ -42,7 +50,7 @@ func New(o Options) (*Receiver, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	r := &Receiver{o: o, state: &state{status: Status{Phase: Connecting, SlotLag: -1, SlotRoom: -1}}}
+	r := &Receiver{o: o, gone: map[place]bool{}, state: &state{status: Status{Phase: Connecting, SlotLag: -1, SlotRoom: -1}}}
 	limit := int64(withoutSpool)
 	if o.Spool != "" {
 		r.spool = newSpoolDirectory(o.Spool, o.Archive.Incarnation())

@@ -31,7 +31,7 @@ type world struct {
 func newWorld(t *testing.T, seed uint64) *world {
 	t.Helper()
 	w := &world{
-		t: t, r: rand.New(rand.NewPCG(seed, 0)), now: time.Unix(1700000000, 0),
+		t: t, r: rand.New(rand.NewPCG(seed, 0)), now: time.Now(),
 		stored: map[archive.Fragment]bool{}, sealed: map[wal.Segment]bool{},
 	}
 	w.j = newJournal(testSize, 100*testSize.Bytes(), func(seg wal.Segment) (*segmentFile, error) { return newTemporarySegment(seg.Size.Bytes()) })

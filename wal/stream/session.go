@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -18,8 +19,17 @@ type session struct {
 	up *upstream
 	// heard is set once WAL or a keepalive has come.
 	heard bool
+	// begun is where the stream was begun last, and fed whether WAL has come since.
+	begun start
+	fed   bool
 	// flushed is the position that was reported last.
 	flushed wal.LSN
+
+	mu sync.Mutex
+	// asked is when the server asked for a reply, and wants the position that
+	// it then waits for, if it is shutting down; zero: it has it.
+	asked time.Time
+	wants wal.LSN
 }
 
 // errServerStops says that the server is shutting down and has sent everything.
@@ -51,6 +61,10 @@ func (s *session) run(ctx context.Context) error {
 		if ended != nil {
 			row = *ended
 		} else if row, err = s.stream(ctx, f); err != nil {
+			if removed(err) && !s.fed {
+				// The server says so only once the stream has begun.
+				s.r.gone[place{s.begun.timeline, s.begun.at}] = true
+			}
 			return err
 		}
 		if ctx.Err() != nil {
@@ -122,12 +136,14 @@ func (s *session) resume() (start, bool) {
 // is a gap, and is reported as one.
 func (s *session) open(ctx context.Context, list []start) (*feed, *endRow, error) {
 	for i, at := range list {
-		f, ended, err := s.try(ctx, at)
-		if err == nil {
-			return f, ended, nil
-		}
-		if !removed(err) {
-			return nil, nil, err
+		if !s.r.gone[place{at.timeline, at.at}] {
+			f, ended, err := s.try(ctx, at)
+			if err == nil {
+				return f, ended, nil
+			}
+			if !removed(err) {
+				return nil, nil, err
+			}
 		}
 		if i+1 < len(list) {
 			s.r.reportGap(GapError{Timeline: at.timeline, From: at.missing, To: at.next})
@@ -166,6 +182,7 @@ func (s *session) try(ctx context.Context, at start) (*feed, *endRow, error) {
 	}
 	s.r.o.Logger.Info("streaming", "host", s.up.host.String(), "timeline", at.timeline, "from", at.at, "slot", s.r.o.Slot)
 	s.r.journal.begin(at.timeline, at.at, at.missing != 0)
+	s.begun, s.fed = at, false
 	s.r.state.change(func(st *Status) { st.Phase = Streaming })
 	return f, ended, nil
 }
@@ -262,6 +279,7 @@ func (s *session) receive(ctx context.Context, f *feed, reply chan<- struct{}) e
 			if err := s.r.journal.append(ctx, ev.start, ev.data); err != nil {
 				return err
 			}
+			s.fed = true
 			s.r.state.heard(ev.serverEnd, ev.start+lsn(int64(len(ev.data))), len(ev.data))
 		case keepaliveEvent:
 			_, tip := s.r.journal.position()
@@ -269,6 +287,7 @@ func (s *session) receive(ctx context.Context, f *feed, reply chan<- struct{}) e
 			if ev.replyWanted {
 				// At its shutdown the server waits until all is flushed.
 				s.r.journal.need()
+				s.want(tip)
 				select {
 				case reply <- struct{}{}:
 				default:
@@ -282,10 +301,35 @@ func (s *session) receive(ctx context.Context, f *feed, reply chan<- struct{}) e
 	}
 }
 
-// Times after which a server that says nothing is asked, and given up.
+// want notes that the server may wait for a position to be flushed.
+func (s *session) want(tip wal.LSN) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.asked.IsZero() {
+		s.asked = time.Now()
+	}
+	s.wants = tip
+}
+
+// kept reports whether the server has waited for too long for what is not
+// flushed. It asks for replies hardly ever but at its shutdown, since it hears
+// from us often enough.
+func (s *session) kept(flushed wal.LSN, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.asked.IsZero() && flushed >= s.wants {
+		s.asked = time.Time{}
+	}
+	return !s.asked.IsZero() && now.Sub(s.asked) > keptGrace
+}
+
+// Times after which a server that says nothing is asked, and given up; and
+// after which one is let go that asks and cannot be told what it wants to hear:
+// were it shutting down, it would wait for ever. The slot keeps the WAL.
 const (
 	askAfter    = 20 * time.Second
 	giveUpAfter = 60 * time.Second
+	keptGrace   = 10 * time.Second
 )
 
 // acknowledge reports positions: at once when something has become durable or
@@ -303,6 +347,10 @@ func (s *session) acknowledge(ctx context.Context, f *feed, reply <-chan struct{
 		ask := false
 		if f.silence() > askAfter && now.Sub(asked) > askAfter {
 			ask, asked = true, now
+		}
+		if s.kept(flushed, now) {
+			f.close()
+			return errors.New("the server asks for a reply and the repository does not take what it waits for: it is let go")
 		}
 		if f.silence() > giveUpAfter {
 			f.close()

@@ -16,13 +16,12 @@ import (
 // Intervals of looking at the server.
 const (
 	watchInterval = 5 * time.Second
+	lookTimeout   = 5 * time.Second
 	// warnInterval is the time between two warnings of the same kind.
 	warnInterval = 10 * time.Minute
 	// stopGrace is how long a server that shuts down waits for what is not
 	// durable yet: it is here by then, and is shipped without the server.
 	stopGrace = time.Second
-	// pendingGrace is the same where nobody can tell whether it shuts down.
-	pendingGrace = 10 * time.Second
 )
 
 // watcher looks at the server that is streamed from over an ordinary
@@ -92,7 +91,8 @@ func (w *watcher) disconnect() {
 
 // look asks the server once.
 func (w *watcher) look(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	// The end of the session does not cancel a query: the server would log it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTimeout)
 	defer cancel()
 	if w.conn == nil || w.conn.IsClosed() {
 		conn, err := server.ConnectHost(ctx, w.r.o.Conninfo, w.up.host, server.SQL, func(c *pgconn.Config) {
