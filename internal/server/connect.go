@@ -122,6 +122,7 @@ func Connect(ctx context.Context, conninfo string, mode Mode, adjust func(*pgcon
 	delete(cfg.RuntimeParams, "replication")
 	if mode == Replication {
 		cfg.RuntimeParams["replication"] = "true"
+		replicationAttrs(cfg)
 	}
 	if adjust != nil {
 		adjust(cfg)
