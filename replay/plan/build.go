@@ -147,9 +147,10 @@ func (d *decision) settings(p catalog.Path, last uint64) []Setting {
 	// target even when it reads an empty one behind the one that is set
 	// (assign_recovery_target_lsn and its like): the empty ones come first.
 	slices.SortStableFunc(targets, func(a, b Setting) int { return len(a.Value) - len(b.Value) })
-	list := append(targets,
-		Setting{"recovery_target_inclusive", strconv.FormatBool(!d.t.Exclusive)},
-		Setting{"recovery_target_timeline", timeline})
+	list := slices.Concat(targets, []Setting{
+		{"recovery_target_inclusive", strconv.FormatBool(!d.t.Exclusive)},
+		{"recovery_target_timeline", timeline},
+	})
 	if d.s.Major >= prefetchSince && d.breaksAfter(p, last) {
 		list = append(list, Setting{"recovery_prefetch", "off"})
 	}
