@@ -90,6 +90,10 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"wal-get", "--frob", "a", "b"}, 126, "frob"},
 		{[]string{"wal-get", "--config", "/nonexistent.yaml", "000000010000000000000001", "x"}, 126, "/nonexistent.yaml"},
 		{[]string{"--config", cfg, "wal-get", "000000010000000000000001", "x"}, 126, "/nonexistent/repo"},
+		{[]string{"--config", "wal-get", "000000010000000000000001", "x"}, 126, "unknown command"},
+		{[]string{"--", "wal-get", "000000010000000000000001"}, 126, "NAME and PATH"},
+		// An archive_command must never succeed without having done anything.
+		{[]string{"--config", cfg, "--", "wal-push", "000000010000000000000001"}, 1, "/nonexistent/repo"},
 	} {
 		code, out, errOut := walden(t, nil, c.args...)
 		if code != c.code || !strings.Contains(errOut, c.want) || strings.Contains(errOut, "panic") {

@@ -26,7 +26,7 @@ func (d *decision) build(o outcome) (*Plan, error) {
 		Backup: o.backup, Timeline: o.path.Timeline,
 		FirstSegment: o.path.Segment(first).Name(), LastSegment: o.path.Segment(last).Name(),
 		Segments: last - first + 1,
-		Settings: d.settings(o.path), Minimums: minimums(o.minimums), Stop: stop,
+		Settings: d.settings(o.path, last), Minimums: minimums(o.minimums), Stop: stop,
 		Warnings: d.warnings,
 	}
 	end := stop.End
@@ -120,8 +120,8 @@ func transaction(t *index.Transaction) *Transaction {
 
 // settings make PostgreSQL stop where the plan says. All kinds of targets are
 // set, those not meant to nothing: a restored postgresql.auto.conf may still hold one
-// from an earlier restore, and PostgreSQL refuses two.
-func (d *decision) settings(p catalog.Path) []Setting {
+// from an earlier restore, and PostgreSQL refuses two. last is the last segment needed.
+func (d *decision) settings(p catalog.Path, last uint64) []Setting {
 	values := map[Kind]string{}
 	switch d.t.Kind {
 	case Time:
@@ -147,9 +147,34 @@ func (d *decision) settings(p catalog.Path) []Setting {
 	// target even when it reads an empty one behind the one that is set
 	// (assign_recovery_target_lsn and its like): the empty ones come first.
 	slices.SortStableFunc(targets, func(a, b Setting) int { return len(a.Value) - len(b.Value) })
-	return append(targets,
-		Setting{"recovery_target_inclusive", strconv.FormatBool(!d.t.Exclusive)},
-		Setting{"recovery_target_timeline", timeline})
+	list := slices.Concat(targets, []Setting{
+		{"recovery_target_inclusive", strconv.FormatBool(!d.t.Exclusive)},
+		{"recovery_target_timeline", timeline},
+	})
+	if d.s.Major >= prefetchSince && d.breaksAfter(p, last) {
+		list = append(list, Setting{"recovery_prefetch", "off"})
+	}
+	return list
+}
+
+// prefetchSince is the first major that reads WAL ahead of replay
+// (access/transam/xlogprefetcher.c).
+const prefetchSince = 15
+
+// breaksAfter tells whether there is a segment that recovery cannot have behind
+// the last one it needs. PostgreSQL reading ahead would ask for it before it
+// has come to the target, be refused, and give up.
+func (d *decision) breaksAfter(p catalog.Path, last uint64) bool {
+	end, any := d.s.LastOn(p)
+	if !any || end <= last {
+		return false
+	}
+	for seg := range d.s.Details.Unreadable {
+		if seg.Number > last && p.Segment(seg.Number) == seg {
+			return true
+		}
+	}
+	return len(d.s.Holes(p, last+1, end)) > 0
 }
 
 // minimums are the settings of a hot standby that the WAL demands.

@@ -231,6 +231,36 @@ func TestSettingsOnTheWay(t *testing.T) {
 	}
 }
 
+// Since 15 PostgreSQL reads ahead of replay. Where it would run into a hole, and
+// be told to stop, before it has reached the target, it must not.
+func TestNoReadingAheadIntoAHole(t *testing.T) {
+	c, b := simple()
+	c.commitAt(b, 21)
+	c.endSegment(b)
+	c.commitAt(b, 31)
+	c.endSegment(b)
+	segs := b.Complete()
+	target := plan.Target{Kind: plan.XID, XID: c.xid - 3} // in the first segment
+	for name, test := range map[string]struct {
+		fate  func(wal.Segment) fate
+		major int
+		want  string
+	}{
+		"whole":          {everything, 17, ""},
+		"next is lost":   {lose(segs[1].Name()), 17, "off"},
+		"a later one":    {lose(segs[2].Name()), 17, "off"},
+		"the end":        {lose(segs[3].Name()), 17, ""},
+		"before 15":      {lose(segs[1].Name()), 14, ""},
+		"all that comes": {lose(segs[1].Name(), segs[2].Name(), segs[3].Name()), 17, ""},
+	} {
+		c.archive(t, test.fate)
+		c.snapshot.Major = test.major
+		if got := setting(c.mustPlan(t, target), "recovery_prefetch"); got != test.want {
+			t.Errorf("%s: recovery_prefetch %q, want %q", name, got, test.want)
+		}
+	}
+}
+
 func TestUnsoundBackups(t *testing.T) {
 	c, b := simple()
 	last := c.commitAt(b, 20)

@@ -93,8 +93,9 @@ type Plan struct {
 	StoredBytes  int64  `json:"stored_bytes"`
 
 	// Settings make PostgreSQL follow the plan: every recovery_target setting, the
-	// unused ones with an empty value. They leave to the restore what is not the
-	// plan's: restore_command and recovery_target_action.
+	// unused ones with an empty value, and recovery_prefetch where reading ahead
+	// would run into a hole behind the target. They leave to the restore what is
+	// not the plan's: restore_command and recovery_target_action.
 	Settings []Setting `json:"settings"`
 	// Minimums are settings that the WAL on the way demands of a hot standby at
 	// least, where they changed since the backup; the backup's own apply besides.
