@@ -321,7 +321,7 @@ func (e *evaluation) ended(hole *catalog.Gap) (outcome, error) {
 	size := e.d.s.SegmentSize
 	if need := size.PrevNumber(e.backup.StopLSN); e.walk.next <= need || e.endOfWAL() < e.backup.StopLSN {
 		o := e.outcome(unusable)
-		switch holes := e.d.s.Holes(e.path, e.walk.next, need); {
+		switch holes := e.d.s.Missing(e.path, e.backup.StartLSN, e.backup.StopLSN); {
 		case hole != nil && hole.Damaged != "":
 			o.reason = "it needs WAL that cannot be used: " + hole.String()
 		case len(holes) > 0:
@@ -356,6 +356,12 @@ func (e *evaluation) ended(hole *catalog.Gap) (outcome, error) {
 // that does not belong to the target's timeline. nil: there is none.
 func (e *evaluation) stray() *catalog.Gap {
 	seg, last := e.path.Segment(e.walk.next), e.path.Segment(e.walk.number())
+	if e.d.s.IsOpen(last) {
+		return nil // recovery ends inside it and asks for no more
+	}
+	if _, ok := e.d.s.LiveSegment(seg); ok {
+		return nil // it is given the few bytes that are there, and ends
+	}
 	for _, sp := range e.path.Spans {
 		older := wal.Segment{Timeline: sp.Timeline, Number: seg.Number, Size: seg.Size}
 		if sp.Timeline >= last.Timeline && sp.Timeline < seg.Timeline && e.d.s.Has(older) {
