@@ -90,7 +90,8 @@ func (c *cluster) part(t *testing.T, b *branch, seg wal.Segment, n int64) {
 	t.Helper()
 	c.ends[seg] = seg.Start() + wal.LSN(n)
 	if n >= archive.MinCovered {
-		content := append(b.Bytes(seg)[:n:n], make([]byte, segment.Bytes()-n)...)
+		content := b.Bytes(seg)
+		clear(content[n:])
 		c.index(t, seg, content, index.Options{SystemID: systemID, Known: n})
 	}
 }
