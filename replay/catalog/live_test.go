@@ -132,6 +132,40 @@ func TestFragmentsAreListed(t *testing.T) {
 	}
 }
 
+func TestMissingDownToTheByte(t *testing.T) {
+	w := newWorld(t)
+	w.put(2, 0, w.written(2))
+	s := w.load()
+	p, err := s.Path(1)
+	w.ok(err)
+	from, to := w.segment(1).Start(), w.Position()
+	if gaps := s.Missing(p, from, to); len(gaps) != 0 {
+		t.Errorf("to the end of the fragments: %v", gaps)
+	}
+	gaps := s.Missing(p, from, to+8)
+	if len(gaps) != 1 || gaps[0].Start != to || gaps[0].End != w.segment(2).End() {
+		t.Errorf("beyond: %v", gaps)
+	}
+	if gaps = s.Missing(p, from, w.segment(4).End()); len(gaps) != 1 || gaps[0].Start != to || gaps[0].Segments != 3 {
+		t.Errorf("far beyond: %v", gaps)
+	}
+}
+
+// A segment begins by saying that the record which should go on in it was lost: as
+// long as nothing follows, the WAL ends before that record.
+func TestOverwrittenAndCutOff(t *testing.T) {
+	w := newWorld(t)
+	w.ok(w.store.Delete(t.Context(), archive.SegmentKey(w.arch.Incarnation(), w.segment(1))))
+	w.Builder = waltest.NewBuilder(17, systemID, 1, size)
+	w.FillTo(w.segment(1).End() - 1000)
+	lost, _ := w.Overwritten(5000, 0, noon)
+	w.seal(1)
+	w.put(2, 0, 64)
+	if end := w.ends(w.load()); end != lost {
+		t.Errorf("the WAL ends at %s, want %s", end, lost)
+	}
+}
+
 // What was listed is replaced before it is read.
 func TestFragmentsAreReplaced(t *testing.T) {
 	for name, replace := range map[string]func(*world){

@@ -53,6 +53,10 @@ func TestTargetsInFragments(t *testing.T) {
 	if p := c.mustPlan(t, plan.Target{Kind: plan.Latest}); p.Stop.End != b.Position() || p.Path[0].End != b.Position() {
 		t.Errorf("the end of the WAL: %+v, path %+v", p.Stop, p.Path)
 	}
+	// In between, where the index tells of no record.
+	if p := c.mustPlan(t, plan.Target{Kind: plan.LSN, LSN: first.lsn + 8}); p.Stop.Exact || p.Path[0].End != b.Position() {
+		t.Errorf("an LSN in between: %+v, path %+v", p.Stop, p.Path)
+	}
 	refusal[*plan.UnreachableError](t, c, plan.Target{Kind: plan.Time, Time: at(22)}, "12:22:00", "--latest")
 	refusal[*plan.UnreachableError](t, c, plan.Target{Kind: plan.LSN, LSN: last.end}, "ends at "+last.end.String())
 }
@@ -141,6 +145,28 @@ func TestNewTimelineAfterUnfinishedSegment(t *testing.T) {
 	gaps := c.snapshot.Gaps()
 	if len(gaps) != 1 || gaps[0].Start != first.end || gaps[0].End != 4<<20 || gaps[0].Timeline != 1 || !strings.Contains(gaps[0].String(), missing) {
 		t.Errorf("gaps %+v", gaps)
+	}
+}
+
+// Of the new timeline's first segment, next to nothing is there. Recovery is given it
+// rather than the old timeline's, and ends before it.
+func TestNewTimelineHardlyBegun(t *testing.T) {
+	c, b := simple()
+	child := c.forkAt(b, 12)
+	c.commitAt(child, 13)
+	c.commitAt(b, 14)
+	c.tail = func(x *branch, seg wal.Segment) archive.LiveSegment {
+		if x == child {
+			return c.pieces(seg, 1)
+		}
+		return c.toTheEnd(x, seg)
+	}
+	c.archive(t, everything)
+	if p := c.mustPlan(t, plan.Target{Kind: plan.Latest}); p.Timeline != 2 || p.Stop.End != 3<<20 {
+		t.Errorf("plan %+v", p)
+	}
+	if p := c.mustPlan(t, plan.Target{Kind: plan.Latest, Timeline: "1"}); p.Stop.End != b.Position() {
+		t.Errorf("on the old timeline: %+v", p.Stop)
 	}
 }
 
