@@ -99,6 +99,11 @@ func (w *world) ends(s *catalog.Snapshot) wal.LSN {
 	if len(s.Details.Unreadable) > 0 || len(s.Details.Links) != 1 {
 		w.t.Fatalf("unreadable %v, links %v", s.Details.Unreadable, s.Details.Links)
 	}
+	for _, l := range s.Details.Links {
+		if l.Broken != "" {
+			w.t.Fatal(l.Broken)
+		}
+	}
 	p, err := s.Path(1)
 	w.ok(err)
 	return s.EndOfWAL(p, 1, 2)
