@@ -170,6 +170,25 @@ func TestNewTimelineHardlyBegun(t *testing.T) {
 	}
 }
 
+// The new timeline's history is archived, and nothing else of it: its parent's fragments
+// are not taken for it, but they can be asked for.
+func TestNewTimelineNotBegun(t *testing.T) {
+	c, b := simple()
+	last := c.commitAt(b, 12)
+	c.forkAt(b, 13)
+	c.tail = func(x *branch, seg wal.Segment) archive.LiveSegment {
+		if x != b {
+			return archive.LiveSegment{}
+		}
+		return c.toTheEnd(x, seg)
+	}
+	c.archive(t, everything)
+	refusal[*plan.GapError](t, c, plan.Target{Kind: plan.Latest}, "000000020000000000000003 is missing", "--timeline 1 restores to its end")
+	if p := c.mustPlan(t, plan.Target{Kind: plan.Latest, Timeline: "1"}); p.Stop.End != last.end {
+		t.Errorf("on the old timeline: %+v", p.Stop)
+	}
+}
+
 func TestDamageInFragments(t *testing.T) {
 	c, b, first, _, _ := unfinished()
 	c.archive(t, everything)
