@@ -31,10 +31,10 @@ func (d *decision) build(o outcome) (*Plan, error) {
 	}
 	end := stop.End
 	if end == 0 {
-		end = o.path.Segment(last).End()
+		end = d.s.EndOf(o.path.Segment(last))
 	}
 	p.Path = stretches(o.path, o.backup.StartLSN, max(end, o.backup.StopLSN), first, last)
-	p.StoredBytes = d.storedBytes(o.path, first, last)
+	p.StoredBytes, p.Fragments = d.stored(o.path, first, last)
 	p.Warnings = append(p.Warnings, d.caveats(o)...)
 	return p, nil
 }
@@ -226,26 +226,31 @@ func stretches(p catalog.Path, from, to wal.LSN, first, last uint64) []Stretch {
 	return list
 }
 
-// storedBytes estimates what the segments occupy: each run's by the share of its
-// segments that is needed.
-func (d *decision) storedBytes(p catalog.Path, first, last uint64) int64 {
-	var sum int64
+// stored is what the segments occupy: of the sealed ones of each run the share
+// that is needed, an estimate; and how many fragments stand for the others.
+func (d *decision) stored(p catalog.Path, first, last uint64) (bytes int64, fragments int) {
 	for _, t := range d.s.Timelines {
 		for _, r := range t.Ranges {
-			var n uint64
-			for _, sp := range p.Spans {
-				if sp.Timeline == t.ID {
-					n = p.Overlap(t.ID, max(first, r.First), min(last, r.Last))
+			sealed, sum := r.Segments, r.StoredBytes
+			needed := p.Overlap(t.ID, max(first, r.First), min(last, r.Last))
+			for _, l := range t.Live {
+				if l.Number < r.First || l.Number > r.Last {
+					continue
+				}
+				sealed, sum = sealed-1, sum-l.StoredBytes
+				if p.Overlap(t.ID, max(first, l.Number), min(last, l.Number)) > 0 {
+					needed--
+					bytes, fragments = bytes+l.StoredBytes, fragments+l.Fragments
 				}
 			}
-			hi, lo := bits.Mul64(uint64(r.StoredBytes), n)
-			if n > 0 && hi < r.Segments {
-				q, _ := bits.Div64(hi, lo, r.Segments)
-				sum += int64(q)
+			hi, lo := bits.Mul64(uint64(sum), needed)
+			if needed > 0 && hi < sealed {
+				q, _ := bits.Div64(hi, lo, sealed)
+				bytes += int64(q)
 			}
 		}
 	}
-	return sum
+	return bytes, fragments
 }
 
 // caveats are what a person may not expect of the plan.

@@ -39,6 +39,8 @@ type GapError struct {
 	Before  *Point           `json:"before,omitempty"`
 	After   *Point           `json:"after,omitempty"`
 	Windows []catalog.Window `json:"reachable"`
+	// Advice is what to ask for instead, as a sentence without a full stop; "": nothing special.
+	Advice string `json:"advice,omitempty"`
 }
 
 // UnreachableError says that the target does not exist, or lies where nothing leads.
@@ -105,7 +107,7 @@ func (e *GapError) Error() string {
 }
 
 // Hint tells the nearest moments that can be reached.
-func (e *GapError) Hint() string { return nearest("", e.Before, e.After) }
+func (e *GapError) Hint() string { return nearest(e.Advice, e.Before, e.After) }
 
 // Error gives the reason.
 func (e *UnreachableError) Error() string {

@@ -86,11 +86,13 @@ type Plan struct {
 	Path []Stretch `json:"path"`
 	// FirstSegment and LastSegment are the names of the first and the last
 	// segment that recovery needs, Segments is their number and StoredBytes about
-	// what they occupy in the repository.
+	// what they occupy in the repository. Fragments is the number of fragments among the objects:
+	// of segments that are not sealed, most often the last.
 	FirstSegment string `json:"first_segment"`
 	LastSegment  string `json:"last_segment"`
 	Segments     uint64 `json:"segments"`
 	StoredBytes  int64  `json:"stored_bytes"`
+	Fragments    int    `json:"fragments,omitempty"`
 
 	// Settings make PostgreSQL follow the plan: every recovery_target setting, the
 	// unused ones with an empty value, and recovery_prefetch where reading ahead
