@@ -10,6 +10,7 @@ import (
 
 	"github.com/walden-pg/walden/internal/setup"
 	"github.com/walden-pg/walden/replay/plan"
+	"github.com/walden-pg/walden/replay/recovery"
 	"github.com/walden-pg/walden/replay/restore"
 )
 
@@ -26,7 +27,7 @@ func (e *environment) restoreCommand() *cli.Command {
 		Flags: append(targetFlags(),
 			&cli.StringFlag{Name: "to", Usage: "the data directory `DIR` to make; it must be absent or empty", DefaultText: "none; needed"},
 			&cli.StringSliceFlag{Name: "tablespace", Usage: "`OLD=NEW`: put the tablespace at location OLD to NEW; may be repeated", DefaultText: "its old location"},
-			&cli.StringFlag{Name: "action", Usage: "what PostgreSQL does at the target: `ACTION` pause, promote or shutdown", Value: "pause", DefaultText: "pause"},
+			&cli.StringFlag{Name: "action", Usage: "what PostgreSQL does at the target: `ACTION` pause, promote or shutdown", Value: "pause", DefaultText: "pause; with --latest promote, for there is no target to wait at"},
 			&cli.BoolFlag{Name: "standby", Usage: "make a standby that follows the archive (with --latest)", DefaultText: "false"},
 			&cli.StringSliceFlag{Name: "set", Usage: "`NAME=VALUE`: a further setting for the restored cluster; may be repeated", DefaultText: "none"},
 			&cli.BoolFlag{Name: "keep-archiving", Usage: "leave archiving as it was: for the cluster that replaces production", DefaultText: "false"},
@@ -80,6 +81,13 @@ func (e *environment) restore(c *cli.Context) error {
 	if o.RestoreCommand, err = restoreCommand(p, o.Standby); err != nil {
 		return err
 	}
+	// What --start needs is looked for before hours are spent on the restore.
+	var binDir string
+	if c.Bool("start") {
+		if binDir, err = recovery.FindBinaries(c.Context, p.plan.Backup.ServerVersion/10000, c.String("pg-bin")); err != nil {
+			return err
+		}
+	}
 	o.Logger = p.log
 	bar := e.newProgress()
 	o.Progress = func(p restore.Progress) { bar.show("restoring", p.Bytes, p.TotalBytes) }
@@ -95,7 +103,7 @@ func (e *environment) restore(c *cli.Context) error {
 		}
 	}
 	if c.Bool("start") {
-		if err := e.startRestored(c, d, p.log); err != nil {
+		if err := e.startRestored(c, d, binDir, p.log); err != nil {
 			return err
 		}
 	}
@@ -131,6 +139,9 @@ func restoreOptions(c *cli.Context) (restore.Options, error) {
 	case restore.ActionPause, restore.ActionPromote, restore.ActionShutdown:
 	default:
 		return o, usagef("--action %q: it must be pause, promote or shutdown", o.Action)
+	}
+	if c.Bool("latest") && !o.Standby && c.IsSet("action") && o.Action != restore.ActionPromote {
+		return o, usagef("--action %s needs a target: at the end of the WAL (--latest) PostgreSQL always opens the cluster for writing", o.Action)
 	}
 	if o.Standby && !c.Bool("latest") {
 		return o, usagef("--standby follows the archive to its end and beyond: its only target is --latest")
