@@ -82,7 +82,6 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"plan", "--config", cfg, "--time", "2026-11-22 10:00:00"}, 2, "offset"},
 		{[]string{"plan", "--config", cfg, "--lsn", "0-5"}, 2, "0-5"},
 		{[]string{"plan", "--config", cfg, "--xid", "minus"}, 2, "minus"},
-		{[]string{"plan", "--config", cfg, "--latest", "--timeline", "latest"}, 1, "/nonexistent/repo"},
 		{[]string{"restore", "--config", cfg, "--latest"}, 2, "--to"},
 		{[]string{"restore", "--config", cfg, "--latest", "--to", "x", "--action", "pause"}, 2, "--action pause needs a target"},
 		{[]string{"restore", "--config", cfg, "--latest", "--to", "x", "--action", "promote"}, 1, "/nonexistent/repo"},

@@ -24,7 +24,7 @@ func targetFlags() []cli.Flag {
 		&cli.StringFlag{Name: "name", Usage: "to the restore point `NAME`", DefaultText: "none"},
 		&cli.BoolFlag{Name: "immediate", Usage: "to the earliest consistent moment of the backup", DefaultText: "false"},
 		&cli.BoolFlag{Name: "exclusive", Usage: "stop just before the target (time, lsn, xid)", DefaultText: "false"},
-		&cli.StringFlag{Name: "timeline", Usage: "follow `TLI`: a number, latest (the newest that a backup leads to), or current (the backup's own)", DefaultText: "latest"},
+		&cli.StringFlag{Name: "timeline", Usage: "follow `TLI`: a number, or current for the backup's own", DefaultText: "the newest that a backup leads to"},
 		&cli.StringFlag{Name: "backup", Usage: "start from the backup `ID`", DefaultText: "the newest that reaches the target"},
 		&cli.IntFlag{Name: "incarnation", Usage: incarnationFlagUsage, DefaultText: "the newest"},
 	}
@@ -33,9 +33,6 @@ func targetFlags() []cli.Flag {
 // parseTarget reads the flags of targetFlags.
 func parseTarget(c *cli.Context, now time.Time) (plan.Target, error) {
 	t := plan.Target{Exclusive: c.Bool("exclusive"), Timeline: c.String("timeline"), Backup: c.String("backup")}
-	if t.Timeline == "latest" {
-		t.Timeline = "" // PostgreSQL's word for the default
-	}
 	var given []string
 	for _, f := range []string{"latest", "time", "lsn", "xid", "name", "immediate"} {
 		if c.IsSet(f) && (c.String(f) != "" || c.Bool(f)) {
