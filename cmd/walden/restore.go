@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -207,7 +208,11 @@ func renderRestore(w io.Writer, d *restoreDocument) {
 		fmt.Fprintf(w, "  tablespace %d  %s → %s\n", t.OID, t.From, t.To)
 	}
 	if len(d.Cleared) > 0 {
-		fmt.Fprintf(w, "  cleared   %s: this cluster cannot hurt the one it came from\n", strings.Join(d.Cleared, ", "))
+		why := "this cluster cannot hurt the one it came from"
+		if !slices.Contains(d.Cleared, "archive_mode") {
+			why = "but it archives (--keep-archiving), so the one it came from must not go on"
+		}
+		fmt.Fprintf(w, "  cleared   %s: %s\n", strings.Join(d.Cleared, ", "), why)
 	}
 	if d.ConfigDirectory != "" {
 		fmt.Fprintf(w, "  config    the files from outside the data directory are in %s\n", d.ConfigDirectory)

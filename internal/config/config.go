@@ -191,6 +191,14 @@ func (r Repository) Codec() (frame.Codec, error) {
 // defaultRetry is how long the store is tried again where Retry is empty.
 const defaultRetry = 2 * time.Minute
 
+// Within returns the section with retries that end after limit at the latest.
+func (r Repository) Within(limit time.Duration) Repository {
+	if d, err := r.retryFor(); err == nil && d > limit {
+		r.Retry = limit.String()
+	}
+	return r
+}
+
 func (r Repository) retryFor() (time.Duration, error) {
 	if r.Retry == "" {
 		return defaultRetry, nil

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 const sample = `repository:
@@ -111,6 +112,14 @@ func TestErrors(t *testing.T) {
 	for _, name := range []string{"WALDEN_REPOSITORY_S3_ENDPONT", "WALDEN_CLUSTERS_MAIN_CONECTION"} {
 		if _, err := Load(write(t, sample), []string{name + "=x"}); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s, which is no key: %v", name, err)
+		}
+	}
+}
+
+func TestWithin(t *testing.T) {
+	for have, want := range map[string]string{"": "10s", "3m": "10s", "5s": "5s", "0s": "0s", "odd": "odd"} {
+		if got := (Repository{Retry: have}).Within(10 * time.Second).Retry; got != want {
+			t.Errorf("%q: %q, want %q", have, got, want)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/walden-pg/walden/internal/config"
 	"github.com/walden-pg/walden/internal/server"
@@ -82,6 +83,10 @@ type SettingLine struct {
 	Restart bool   `json:"restart"`
 }
 
+// patience bounds how long init and check try a store again that does not
+// answer: somebody sits before them and wants to be told what is wrong.
+const patience = 10 * time.Second
+
 // Init writes the configuration where there is none, creates the repository
 // and the cluster's incarnation, and says what to apply on the server. Run
 // again it does only what is left. Nothing is written before the server
@@ -102,7 +107,7 @@ func Init(ctx context.Context, o InitOptions) (*InitReport, error) {
 	if err := repositoryOutside(cfg.Repository.URL, desc.Settings["data_directory"].Value); err != nil {
 		return nil, err
 	}
-	repo, created, err := cfg.Repository.Init(ctx, o.Log)
+	repo, created, err := cfg.Repository.Within(patience).Init(ctx, o.Log)
 	if err != nil {
 		return nil, err
 	}
