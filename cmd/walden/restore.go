@@ -89,6 +89,7 @@ func (e *environment) restore(c *cli.Context) error {
 			return err
 		}
 	}
+	o.Continue = c.Bool("start")
 	o.Logger = p.log
 	bar := e.newProgress()
 	o.Progress = func(p restore.Progress) { bar.show("restoring", p.Bytes, p.TotalBytes) }

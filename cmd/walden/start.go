@@ -68,8 +68,7 @@ func (e *environment) startRestored(c *cli.Context, d *restoreDocument, binDir s
 	return e.printed(func(w io.Writer) { renderRecovery(w, d.Recovery) })
 }
 
-// notReplayedError is a recovery that was interrupted: the directory is complete,
-// and a second restore into it would be refused.
+// notReplayedError is a recovery that was interrupted: the directory is complete.
 type notReplayedError struct {
 	err   error
 	start string
@@ -80,7 +79,7 @@ func (e *notReplayedError) Unwrap() error { return e.err }
 
 // Hint tells how to go on.
 func (e *notReplayedError) Hint() string {
-	return "PostgreSQL takes recovery up again where it was: " + e.start
+	return "run the same command again: PostgreSQL takes recovery up where it was; so it does when you start it yourself: " + e.start
 }
 
 func showRecovery(bar *progress, p recovery.Progress) {
