@@ -109,7 +109,7 @@ func TestErrors(t *testing.T) {
 	if _, err := Load(write(t, sample), []string{"WALDEN_REPOSITORY_S3_PATH_STYLE=perhaps"}); err == nil || !strings.Contains(err.Error(), "WALDEN_REPOSITORY_S3_PATH_STYLE") {
 		t.Errorf("bad boolean in the environment: %v", err)
 	}
-	for _, name := range []string{"WALDEN_REPOSITORY_S3_ENDPONT", "WALDEN_CLUSTERS_MAIN_CONECTION"} {
+	for _, name := range []string{"WALDEN_REPOSITORY_S3_COLOUR", "WALDEN_CLUSTERS_MAIN_COLOUR"} {
 		if _, err := Load(write(t, sample), []string{name + "=x"}); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s, which is no key: %v", name, err)
 		}
