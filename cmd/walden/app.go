@@ -126,7 +126,12 @@ func noArguments(c *cli.Context) error {
 // anywhere; what follows "--" is never a flag, but may begin with the command.
 func orderArguments(app *cli.App, args []string) ([]string, error) {
 	if n := len(args); n > 0 && args[n-1] == "--generate-bash-completion" {
-		return args, nil // an unfinished line: the library makes of it what it can
+		// An unfinished line: the library makes of it what it can. "--" is where
+		// a flag is about to be typed, and not yet the end of the flags.
+		if n > 1 && args[n-2] == "--" {
+			args = append(slices.Clone(args[:n-2]), "-", args[n-1])
+		}
+		return args, nil
 	}
 	var global, local, positional []string
 	var command *cli.Command

@@ -83,6 +83,8 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"plan", "--config", cfg, "--lsn", "0-5"}, 2, "0-5"},
 		{[]string{"plan", "--config", cfg, "--xid", "minus"}, 2, "minus"},
 		{[]string{"restore", "--config", cfg, "--latest"}, 2, "--to"},
+		{[]string{"restore", "--config", cfg, "--latest", "--to", "x", "--action", "pause"}, 2, "--action pause needs a target"},
+		{[]string{"restore", "--config", cfg, "--latest", "--to", "x", "--action", "promote"}, 1, "/nonexistent/repo"},
 		{[]string{"list", "--config", cfg, "--cluster", "other"}, 4, `no cluster "other"`},
 		{[]string{"list", "--config", "/nonexistent.yaml"}, 1, "/nonexistent.yaml"},
 		// A restore_command must never report "no such file" for these.
@@ -155,6 +157,10 @@ func TestCompletion(t *testing.T) {
 	out = candidates("restore", "--ti", "--generate-bash-completion")
 	if !strings.Contains(out, "--time") {
 		t.Errorf("candidates of restore: %q", out)
+	}
+	out = candidates("restore", "--", "--generate-bash-completion")
+	if !strings.Contains(out, "--time") || !strings.Contains(out, "--to") {
+		t.Errorf("candidates behind two dashes: %q", out)
 	}
 }
 

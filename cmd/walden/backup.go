@@ -68,7 +68,7 @@ func (e *environment) backup(c *cli.Context) error {
 		Source: source, Server: source,
 		Label: c.String("label"), Checkpoint: mode, MaxRate: rate, WALTimeout: c.Duration("wal-timeout"),
 		Version: waldenVersion(), Logger: t.log,
-		Progress: func(p basebackup.Progress) { bar.show(phaseText(p), p.Done, p.Total) },
+		Progress: func(p basebackup.Progress) { showBackup(bar, p) },
 	})
 	bar.finish()
 	if err != nil {
@@ -77,9 +77,19 @@ func (e *environment) backup(c *cli.Context) error {
 	return e.renderBackup(m, repo)
 }
 
+// showBackup tells how much is copied only while it is being copied: during a
+// wait nothing of that moves.
+func showBackup(bar *progress, p basebackup.Progress) {
+	if p.Phase == basebackup.PhaseCopying {
+		bar.show(phaseText(p), p.Done, p.Total)
+		return
+	}
+	bar.show(phaseText(p), 0, 0)
+}
+
 func phaseText(p basebackup.Progress) string {
 	if p.Message != "" {
-		return string(p.Phase) + ": " + p.Message
+		return p.Message
 	}
 	return string(p.Phase)
 }

@@ -191,6 +191,10 @@ func renderWindows(w io.Writer, d listDocument) {
 	}
 	var rows []table.Row
 	for _, win := range d.Windows {
+		// The last commit may be older than the backup: then nothing has happened since.
+		if from, to := win.From.Time, win.To.Time; from != nil && to != nil && to.Before(*from) {
+			win.To.Time = from
+		}
 		rows = append(rows, table.Row{win.Timeline, moment(win.From.Time), moment(win.To.Time), win.From.LSN, win.To.LSN, len(win.Backups)})
 	}
 	printTable(w, table.Row{"timeline", "from", "to", "from LSN", "to LSN", "backups"}, rows)

@@ -27,6 +27,9 @@ const (
 // connect_timeout of its own.
 const connectTimeout = 15 * time.Second
 
+// defaultDatabase is used where a connection string names none.
+const defaultDatabase = "postgres"
+
 // ConnectError says why there is no connection. It never contains a password.
 type ConnectError struct {
 	// Mode is the kind of connection that was tried.
@@ -111,7 +114,7 @@ func Connect(ctx context.Context, conninfo string, mode Mode, adjust func(*pgcon
 		return nil, err
 	}
 	if cfg.Database == "" {
-		cfg.Database = "postgres"
+		cfg.Database = defaultDatabase
 	}
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = connectTimeout
@@ -153,11 +156,14 @@ func Parse(conninfo string) (*pgconn.Config, error) {
 	return nil, fmt.Errorf("connection string: %s", why)
 }
 
-// User returns the role that a connection string logs in as.
-func User(conninfo string) (string, error) {
+// UserAndDatabase returns the role that a connection string logs in as, and where.
+func UserAndDatabase(conninfo string) (user, database string, err error) {
 	cfg, err := Parse(conninfo)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	return cfg.User, nil
+	if cfg.Database == "" {
+		cfg.Database = defaultDatabase
+	}
+	return cfg.User, cfg.Database, nil
 }

@@ -105,7 +105,7 @@ type uploadRule interface {
 }
 
 func (c *checker) repository(ctx context.Context) *repository.Repository {
-	repo, err := c.Config.Repository.Open(ctx, c.Log)
+	repo, err := c.Config.Repository.Within(patience).Open(ctx, c.Log)
 	if err != nil {
 		c.fail("repository", err)
 		return nil
@@ -211,6 +211,10 @@ func (c *checker) archiving(s func(string) string) {
 	switch {
 	case mode == "off" && c.desc.Settings["archive_mode"].PendingRestart:
 		c.add("archive_mode", Fail, "restart the server", "off; the new value waits for a restart")
+		return
+	case mode == "off" && c.desc.InRecovery:
+		// The primary archives; this server would, once it is promoted.
+		c.add("archive_mode", Warn, "archive_mode = on here too, before it is promoted", "off on this standby: promoted, it would archive nothing")
 		return
 	case mode == "off":
 		c.add("archive_mode", Fail, "run `walden init` again: it prints the lines to apply", "off: no WAL is archived")

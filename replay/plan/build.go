@@ -6,6 +6,7 @@ import (
 	"math/bits"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/walden-pg/walden/replay/catalog"
 	"github.com/walden-pg/walden/wal"
@@ -271,6 +272,9 @@ func (d *decision) caveats(o outcome) []string {
 // otherBranches warns of a time that also lies on a timeline that was left: the
 // way chosen may have nothing between the fork and a much later commit.
 func (d *decision) otherBranches(p *Plan) []string {
+	if newestByDefault(d.t) {
+		return d.laterBranches(p)
+	}
 	if d.t.Kind != Time {
 		return nil
 	}
@@ -293,6 +297,42 @@ func (d *decision) otherBranches(p *Plan) []string {
 				"On the way to timeline %s nothing was committed between the fork at %s and that time. "+
 					"Timeline %s, which was left there, has transactions up to %s: if those are meant, ask for --timeline %s.",
 				p.Timeline, fork, w.Timeline, FormatTime(*w.To.Time), w.Timeline))
+		}
+	}
+	return list
+}
+
+// newestByDefault tells whether the timeline decides what the target is, and
+// nobody has named it.
+func newestByDefault(t Target) bool {
+	tli, current, err := t.timeline()
+	return (t.Kind == Latest || t.Kind == Immediate) && tli == 0 && !current && err == nil
+}
+
+// laterBranches warns where the newest timeline is not where life went on: a copy
+// of the cluster that was promoted for a look, and archived, begins one too.
+func (d *decision) laterBranches(p *Plan) []string {
+	mine, err := d.s.Path(p.Timeline)
+	if err != nil {
+		return nil
+	}
+	var end *time.Time
+	windows := d.s.Windows()
+	for _, w := range windows {
+		if w.Timeline == p.Timeline && w.To.Time != nil && (end == nil || w.To.Time.After(*end)) {
+			end = w.To.Time
+		}
+	}
+	var list []string
+	for _, w := range windows {
+		other, err := d.s.Path(w.Timeline)
+		if err != nil || end == nil || w.To.Time == nil || w.Timeline == p.Timeline || !w.To.Time.After(*end) {
+			continue
+		}
+		if fork, ok := mine.Divergence(other); ok && fork < w.To.LSN {
+			list = append(list, fmt.Sprintf(
+				"Timeline %s, the newest, has transactions up to %s. Timeline %s, which it left at %s, has later ones, up to %s: if those are meant, ask for --timeline %s.",
+				p.Timeline, FormatTime(*end), w.Timeline, fork, FormatTime(*w.To.Time), w.Timeline))
 		}
 	}
 	return list

@@ -147,6 +147,39 @@ func TestBackupOfAnotherBranch(t *testing.T) {
 	}
 }
 
+// A copy of the cluster was promoted for a look, and archived what it did: its
+// timeline is the newest, but production is on the old one.
+func TestLifeGoesOnOnTheOldTimeline(t *testing.T) {
+	c, b := newScene()
+	c.backupAt(b, 0)
+	c.endSegment(b)
+	child := c.forkAt(b, 1)
+	c.commitAt(child, 2)
+	c.endSegment(child)
+	c.commitAt(b, 3)
+	c.endSegment(b)
+	c.archive(t, everything)
+
+	for _, kind := range []plan.Kind{plan.Latest, plan.Immediate} {
+		p := c.mustPlan(t, plan.Target{Kind: kind})
+		if p.Timeline != 2 || len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "has later ones, up to "+plan.FormatTime(at(3))) {
+			t.Errorf("%s: timeline %s, warnings %q", kind, p.Timeline, p.Warnings)
+		}
+		for _, named := range []string{"1", "2", plan.CurrentTimeline} {
+			if p := c.mustPlan(t, plan.Target{Kind: kind, Timeline: named}); len(p.Warnings) != 0 {
+				t.Errorf("%s, timeline %s named: %q", kind, named, p.Warnings)
+			}
+		}
+	}
+	// Life goes on on the newest: nothing to warn of.
+	c.commitAt(child, 5)
+	c.endSegment(child)
+	c.archive(t, everything)
+	if p := c.mustPlan(t, plan.Target{Kind: plan.Latest}); len(p.Warnings) != 0 {
+		t.Errorf("after a failover: %q", p.Warnings)
+	}
+}
+
 func TestBackupThatEndsAfterTheFork(t *testing.T) {
 	c, b := newScene()
 	redo, _ := b.CheckpointRedo()

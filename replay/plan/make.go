@@ -60,7 +60,7 @@ func decide(s *catalog.Snapshot, t Target) (*Plan, Needs, error) {
 	}
 	// A refusal tells what can be reached, and so does a warning about another
 	// timeline: both want to know the times of the windows' ends.
-	if err != nil || (t.Kind == Time && len(s.Timelines) > 1) {
+	if err != nil || (len(s.Timelines) > 1 && (t.Kind == Time || newestByDefault(t))) {
 		if needs := s.WindowNeeds(); !needs.Empty() {
 			return nil, needs, nil
 		}

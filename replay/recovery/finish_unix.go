@@ -106,8 +106,9 @@ func (w *watch) locateStopped(o *Outcome) {
 		o.LSN = max(o.LSN, c.MinRecoveryPoint)
 	}
 	o.Timeline = w.timelineAt(o.LSN)
-	if o.LastTransaction.IsZero() {
-		o.LastTransaction = w.answer.lastTime
+	// The server's last answer is older than where replay has come to since.
+	if o.LastTransaction.IsZero() && o.Stop.Kind == StopTransaction && !o.Stop.Before {
+		o.LastTransaction = o.Stop.Time
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/walden-pg/walden/replay/recovery"
 	"github.com/walden-pg/walden/wal/control"
 )
 
@@ -15,14 +16,16 @@ import (
 // make, whole and never started: then an earlier run was killed after its last
 // step, before it could say so. The marker, which goes last, is gone; the
 // settings and the places of tablespaces are those of this call; and the server, which leaves
-// postmaster.opts behind, was never there.
+// postmaster.opts behind, was never there. With Continue it may have been there, if
+// it runs no more and its recovery is not over: the signal file goes with that.
 func (r *restorer) alreadyDone(t *targets) bool {
 	data := t.data.path
 	absent := func(name string) bool {
 		_, err := os.Lstat(filepath.Join(data, name))
 		return os.IsNotExist(err)
 	}
-	if !absent(MarkerName) || !absent("postmaster.pid") || !absent("postmaster.opts") {
+	untouched := absent("postmaster.pid") && absent("postmaster.opts")
+	if _, running := recovery.RunningServer(data); !absent(MarkerName) || running || !untouched && !r.options.Continue {
 		return false
 	}
 	signal := "recovery.signal"

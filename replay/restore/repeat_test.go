@@ -46,4 +46,16 @@ func TestRepeat(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused("a server was there", o)
+	// It was stopped, or died, in the middle of recovery: who starts it again goes on.
+	o.Continue = true
+	if _, err := f.restore(t, o); err != nil {
+		t.Errorf("the same call again, to go on with recovery: %v", err)
+	}
+	other = o
+	other.Action = ActionShutdown
+	refused("another action, to go on with recovery", other)
+	if err := os.Remove(filepath.Join(o.To, "recovery.signal")); err != nil {
+		t.Fatal(err)
+	}
+	refused("its recovery is over", o)
 }

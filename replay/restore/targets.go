@@ -293,7 +293,10 @@ func (p *place) begin(d disk, m *marker, own *owner) error {
 	}
 	// Where this is refused the directory belongs to another user, and a server
 	// that we could start would refuse it too.
-	if err := d.Chmod(p.path, 0o700); err != nil {
+	if err := d.Chmod(p.path, 0o700); errors.Is(err, fs.ErrPermission) {
+		return &TargetError{Path: p.path, Reason: "it belongs to another user", Err: err,
+			Advice: "give the directory to the user that runs PostgreSQL, and run this as that user"}
+	} else if err != nil {
 		return err
 	}
 	return m.mark(d, p.path)

@@ -349,6 +349,9 @@ func TestUnreachable(t *testing.T) {
 		if !storage.Retryable(err) || !strings.Contains(storage.Hint(err), l.Addr().String()) || errors.Is(err, storage.ErrNotExist) {
 			t.Errorf("%s: %v; hint %q", op, err, storage.Hint(err))
 		}
+		if strings.Contains(err.Error(), "StatusCode") {
+			t.Errorf("%s speaks of an answer where none came: %v", op, err)
+		}
 	}
 	o := scriptedOptions("http://walden.invalid")
 	o.transport = func(tr *http.Transport) {
