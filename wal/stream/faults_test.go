@@ -97,9 +97,9 @@ func (r *running) abandon(g *gate) {
 // a repository that is slow and fails now and then; nothing is missing.
 func TestKilledAgainAndAgain(t *testing.T) {
 	away := &gate{}
+	g := newRig(t, newCluster(t, pgtest.Newest()), away.decorate)
 	away.latency.Store(int64(5 * time.Millisecond))
 	away.fails.Store(20)
-	g := newRig(t, newCluster(t, pgtest.Newest()), away.decorate)
 	g.o.StopTimeout = 50 * time.Millisecond
 	g.server.PgbenchInit(1)
 	load := g.server.PgbenchStart("-c", "2", "-T", "600")
