@@ -52,7 +52,7 @@ func (s *Server) Facts(ctx context.Context) (basebackup.Facts, error) {
 }
 
 func (s *Server) user() string {
-	config, err := pgconn.ParseConfig(s.o.Conninfo)
+	config, err := server.Parse(s.o.Conninfo)
 	if err != nil {
 		return ""
 	}
