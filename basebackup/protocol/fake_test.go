@@ -212,7 +212,7 @@ func (s *script) backup(c *fakepg.Conn) bool {
 	return true
 }
 
-func runBackup(t *testing.T, server *fakepg.Server, to *sink) error {
+func runBackup(t *testing.T, server *fakepg.Server, to basebackup.Sink) error {
 	t.Helper()
 	s, err := protocol.New(protocol.Options{Conninfo: server.Conninfo()})
 	if err != nil {

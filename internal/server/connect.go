@@ -126,6 +126,9 @@ func Connect(ctx context.Context, conninfo string, mode Mode, adjust func(*pgcon
 	if mode == Replication {
 		cfg.RuntimeParams["replication"] = "true"
 	}
+	if found := password(conninfo, mode); found != "" {
+		cfg.Password = found
+	}
 	if adjust != nil {
 		adjust(cfg)
 	}
@@ -145,6 +148,9 @@ func Connect(ctx context.Context, conninfo string, mode Mode, adjust func(*pgcon
 func Parse(conninfo string) (*pgconn.Config, error) {
 	cfg, err := pgconn.ParseConfig(conninfo)
 	if err == nil {
+		if err := adaptLibpq(cfg); err != nil {
+			return nil, err
+		}
 		return cfg, nil
 	}
 	// "cannot parse `…`: invalid port"

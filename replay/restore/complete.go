@@ -24,7 +24,7 @@ var standardDirectories = []string{
 
 // complete does everything that follows the copying of files.
 func (r *restorer) complete() error {
-	steps := []func() error{r.checkControl, r.makeDirectories, r.makeLinks, r.rewriteMap, r.configure, r.syncAll, r.placeControl, r.unmarkAll}
+	steps := []func() error{r.checkControl, r.makeDirectories, r.makeIncluded, r.makeLinks, r.rewriteMap, r.configure, r.syncAll, r.placeControl, r.unmarkAll}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return fmt.Errorf("restore: %w", err)

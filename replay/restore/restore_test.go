@@ -77,8 +77,17 @@ func checkConfig(t *testing.T, o Options, got *Result) {
 		"postgresql.conf": "/etc/pg/main.conf", "conf.d/more.conf": "/etc/pg/conf.d/more.conf",
 		"pg_hba.conf": "/etc/hba/pg_hba.conf", "other/opt/shared.conf": "/opt/shared.conf",
 	} {
-		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != "# "+text+"\n" {
+		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !strings.HasPrefix(string(b), "# "+text+"\n") {
 			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+	// A directory that is included must be there, even an empty one.
+	if info, err := os.Stat(filepath.Join(dir, "empty.d")); err != nil || !info.IsDir() {
+		t.Errorf("the empty directory that is included: %v", err)
+	}
+	for _, path := range []string{dir + "/etc", o.To + "/../above"} {
+		if _, err := os.Stat(path); err == nil {
+			t.Errorf("%s was made", path)
 		}
 	}
 	for _, want := range []string{"config_file=" + dir, "hba_file=" + dir, "data_directory=" + o.To, "external_pid_file=" + o.To + ".pid"} {
