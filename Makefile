@@ -19,7 +19,7 @@ PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
 
 # Two packages at a time: each may run several PostgreSQL servers.
 # In CI nothing is taken from an earlier run: Go does not see that a server changed.
-TEST_FLAGS ?= -p 2 -timeout 15m $(if $(filter true,$(CI)),-count 1)
+TEST_FLAGS ?= -p 2 -timeout 30m $(if $(filter true,$(CI)),-count 1)
 GOTESTSUM := $(TOOLBIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
 # What is worth the race detector: packages with goroutines, as far as they need no server.
 RACE_PACKAGES ?= $(if $(filter ./...,$(PACKAGES)),./storage/... ./wal/archive ./wal/stream ./basebackup/... ./replay/... ./cmd/...,$(PACKAGES))
