@@ -100,7 +100,7 @@ func TestHistoryMissingOrDamaged(t *testing.T) {
 	lone := timeline(wal.History{Timeline: 2}, []uint64{3})
 	lone.HistoryState = catalog.HistoryMissing
 	c.snapshot.Timelines[1] = lone
-	for _, tli := range []string{"", "2", plan.CurrentTimeline} {
+	for _, tli := range []string{"", "2", plan.CurrentTimeline, plan.LatestTimeline} {
 		p := c.mustPlan(t, plan.Target{Kind: plan.Latest, Timeline: tli})
 		if p.Backup.ID != "B2" || setting(p, "recovery_target_timeline") != "current" || len(p.Warnings) != 1 {
 			t.Errorf("without a history file, timeline %q: %+v", tli, p)
