@@ -231,6 +231,7 @@ func (d *decision) try(g group) (*Plan, error) {
 		}
 		switch o.verdict {
 		case found:
+			d.passedOver(outcomes)
 			return d.build(o)
 		case broken:
 			return nil, d.gap(g, o)
@@ -240,6 +241,16 @@ func (d *decision) try(g group) (*Plan, error) {
 		outcomes = append(outcomes, o)
 	}
 	return nil, d.tooEarly(g, outcomes)
+}
+
+// passedOver warns of newer backups that are damaged: the plan does without
+// them, but whoever reads it should know.
+func (d *decision) passedOver(outcomes []outcome) {
+	for _, o := range outcomes {
+		if o.verdict == unusable {
+			d.warnings = append(d.warnings, fmt.Sprintf("Backup %s was passed over: %s.", o.backup.ID, o.reason))
+		}
+	}
 }
 
 // clockSlack is how far the clock of the machine that took a backup may differ
