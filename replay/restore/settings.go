@@ -111,6 +111,8 @@ func (s *settings) addTarget(p *plan.Plan, o Options) error {
 	}
 	if !o.Standby {
 		s.add("recovery_target_action", string(o.Action))
+		// That of a delayed standby would hold this recovery up as well.
+		s.add("recovery_min_apply_delay", "0")
 	}
 	return nil
 }
