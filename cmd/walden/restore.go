@@ -118,7 +118,7 @@ func (e *environment) printed(render func(io.Writer)) error {
 func restoreOptions(c *cli.Context) (restore.Options, error) {
 	o := restore.Options{
 		Action: restore.Action(c.String("action")), Standby: c.Bool("standby"), KeepArchiving: c.Bool("keep-archiving"),
-		Jobs: c.Int("jobs"), Owner: c.String("owner"),
+		Jobs: c.Int("jobs"), Owner: c.String("owner"), Resume: c.Bool("start"),
 	}
 	if c.String("to") == "" {
 		return o, usagef("restore needs --to DIR, the data directory to make")

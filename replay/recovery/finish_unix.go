@@ -27,14 +27,34 @@ func (w *watch) finish(state State, err error) (*Outcome, error) {
 	case Promoted:
 		o.NewTimeline = w.seen.newTimeline
 		w.locatePromotion(o)
+		if err = w.endedEarly(o); err != nil {
+			o.State = Failed
+			w.server.stop() // nobody shall take it for what was asked for
+		}
 	case PausedAtTarget, StandingBy:
 		w.locateLive(o)
 	default:
 		w.locateStopped(o)
 	}
 	w.settle(o)
+	if err == nil {
+		w.markFinished()
+	}
 	o.Duration = time.Since(w.began)
 	return o, err
+}
+
+// endedEarly finds that recovery, without a target, has ended before the WAL
+// that was proved to be there has: restore_command said that there is no more.
+func (w *watch) endedEarly(o *Outcome) error {
+	if o.Stop.Kind != StopEndOfWAL || !o.LSNExact || o.LSN >= w.options.Expect {
+		return nil
+	}
+	return &Failure{
+		Kind: FailureTargetNotReached, LogFile: w.logPath,
+		Reason: fmt.Sprintf("recovery ended at %s, and the plan proved that the WAL goes on to %s", o.LSN, w.options.Expect),
+		Hint:   "WAL has gone from the archive since, or could not be replayed: make the plan again, and restore into another directory",
+	}
 }
 
 // settle says what is left running, and how to go on.

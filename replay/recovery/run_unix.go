@@ -43,7 +43,10 @@ func run(ctx context.Context, o Options) (*Outcome, error) {
 	if w.session.database == "" {
 		w.session.database = "postgres"
 	}
-	if w.server, err = s.start(); err != nil {
+	if err = s.markUnfinished(); err == nil {
+		w.server, err = s.start()
+	}
+	if err != nil {
 		s.removeRunDirectory()
 		return nil, err
 	}

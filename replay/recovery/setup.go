@@ -60,20 +60,23 @@ func prepare(ctx context.Context, o Options) (*setup, error) {
 	if s.major, err = Major(directory); err != nil {
 		return nil, err
 	}
-	if running, alive := RunningServer(directory); alive {
+	if running, alive := RunningServer(directory); alive && !exists(filepath.Join(directory, UnfinishedName)) {
 		return nil, &RunningError{directory, *running}
 	}
 	if err := checkSignal(directory); err != nil {
 		return nil, err
-	}
-	if s.control, err = control.ReadDirectory(directory); err != nil {
-		return nil, fmt.Errorf("recovery: %w", err)
 	}
 	if s.owner, err = ownerOf(directory); err != nil {
 		return nil, err
 	}
 	if s.binDir, err = FindBinaries(ctx, s.major, o.BinDir); err != nil {
 		return nil, err
+	}
+	if err := s.endEarlier(ctx); err != nil {
+		return nil, err
+	}
+	if s.control, err = control.ReadDirectory(directory); err != nil {
+		return nil, fmt.Errorf("recovery: %w", err)
 	}
 	if s.configDir == "" {
 		s.configDir = directory + ".config"
@@ -107,21 +110,24 @@ func checkSignal(directory string) error {
 // that a socket's path may have on the strictest system.
 const maxSocketDirectory = 103 - len("/.s.PGSQL.65535.lock")
 
+// temporaryRun begins the name of a run directory among temporary files.
+const temporaryRun = "walden-run-"
+
 func (s *setup) makeRunDirectory(path string) (string, error) {
 	chosen := path != ""
 	if !chosen {
 		path = s.directory + ".run"
 	}
 	err := errors.ErrUnsupported
-	if len(path) <= maxSocketDirectory {
+	if len(path) <= maxSocketDirectory && !strings.Contains(path, ",") { // clients take a list of hosts
 		err = os.Mkdir(path, 0o755)
 	}
 	if err != nil && !errors.Is(err, os.ErrExist) {
 		if chosen && !errors.Is(err, errors.ErrUnsupported) {
 			return "", fmt.Errorf("recovery: directory for the socket: %w", err)
 		}
-		// The path is too long, or the directory's parent is not ours to write to.
-		if path, err = os.MkdirTemp("", "walden-run-"); err != nil {
+		// No client could name the path, or the directory's parent is not ours to write to.
+		if path, err = os.MkdirTemp("", temporaryRun); err != nil {
 			return "", fmt.Errorf("recovery: directory for the socket: %w", err)
 		}
 	}
@@ -176,7 +182,7 @@ func (s *setup) decideSettings(ctx context.Context, o Options) error {
 		{"data_directory", s.directory},
 		{"logging_collector", "off"}, {"log_destination", "stderr"}, {"lc_messages", "C"},
 		{"log_line_prefix", logPrefix}, {"log_min_messages", "warning"}, {"log_error_verbosity", "default"},
-		{"hot_standby", "on"}, {"unix_socket_directories", s.runDir},
+		{"hot_standby", "on"}, {"unix_socket_directories", quoteInList(s.runDir)},
 	}...)
 	if !o.KeepListening {
 		// Without a network there is no use for certificates, which this
@@ -205,6 +211,10 @@ func (s *setup) decideSettings(ctx context.Context, o Options) error {
 	}
 	return s.locateHBA(ctx)
 }
+
+// quoteInList writes a directory as an element of a list of directories, where
+// commas divide and blanks at the ends are dropped (SplitDirectoriesString).
+func quoteInList(dir string) string { return `"` + strings.ReplaceAll(dir, `"`, `""`) + `"` }
 
 // guard makes sure that a configuration which was written for the original's
 // directory cannot lead the server there at a later start.

@@ -8,12 +8,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/walden-pg/walden/replay/recovery"
 	"github.com/walden-pg/walden/wal/control"
 )
 
 // alreadyDone reports whether the data directory is what this very call would
-// make, whole and never started: then an earlier run was killed after its last
-// step, before it could say so. The marker, which goes last, is gone; the
+// make, whole and never started, or started and cut off in its recovery: then an
+// earlier run was killed after its last step, before it could say so. The marker, which goes last, is gone; the
 // settings and the places of tablespaces are those of this call; and the server, which leaves
 // postmaster.opts behind, was never there.
 func (r *restorer) alreadyDone(t *targets) bool {
@@ -22,7 +23,8 @@ func (r *restorer) alreadyDone(t *targets) bool {
 		_, err := os.Lstat(filepath.Join(data, name))
 		return os.IsNotExist(err)
 	}
-	if !absent(MarkerName) || !absent("postmaster.pid") || !absent("postmaster.opts") {
+	started := !absent("postmaster.pid") || !absent("postmaster.opts")
+	if !absent(MarkerName) || started && (!r.options.Resume || absent(recovery.UnfinishedName)) {
 		return false
 	}
 	signal := "recovery.signal"
