@@ -34,6 +34,8 @@ type GapError struct {
 	Gaps []catalog.Gap `json:"gaps"`
 	// Backup is the id of the backup that the way began at.
 	Backup string `json:"backup"`
+	// Advice says what to do besides; "": nothing.
+	Advice string `json:"hint,omitempty"`
 	// Before is the last known moment that can be reached before the first hole,
 	// After the first after it; nil: there is none.
 	Before  *Point           `json:"before,omitempty"`
@@ -105,7 +107,7 @@ func (e *GapError) Error() string {
 }
 
 // Hint tells the nearest moments that can be reached.
-func (e *GapError) Hint() string { return nearest("", e.Before, e.After) }
+func (e *GapError) Hint() string { return nearest(e.Advice, e.Before, e.After) }
 
 // Error gives the reason.
 func (e *UnreachableError) Error() string {

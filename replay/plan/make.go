@@ -111,6 +111,7 @@ func (d *decision) run() (*Plan, error) {
 			first = err
 		}
 	}
+	d.adviseElsewhere(groups[0].path, first)
 	return nil, first
 }
 
@@ -236,7 +237,7 @@ func (d *decision) try(g group) (*Plan, error) {
 		case broken:
 			return nil, d.gap(g, o)
 		case absent:
-			return nil, d.tooLate(o)
+			return nil, d.tooLate(g, o)
 		}
 		outcomes = append(outcomes, o)
 	}

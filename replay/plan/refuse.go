@@ -85,8 +85,37 @@ func (d *decision) gap(g group, o outcome) error {
 	}
 }
 
+// adviseElsewhere adds to a refusal that another timeline than the one chosen
+// by default has the moment. Ids and names were looked for there before.
+func (d *decision) adviseElsewhere(chosen catalog.Path, refused error) {
+	if number, current, _ := d.t.timeline(); number != 0 || current {
+		return
+	}
+	for _, w := range d.s.Windows() {
+		if w.Timeline == chosen.Timeline || d.t.Backup != "" && !slices.Contains(w.Backups, d.t.Backup) {
+			continue
+		}
+		advice := ""
+		switch from, to := w.From, w.To; {
+		case d.t.Kind == Time && from.Time != nil && to.Time != nil && !d.t.Time.Before(*from.Time) && d.t.Time.Before(*to.Time),
+			d.t.Kind == LSN && from.LSN <= d.t.LSN && d.t.LSN < to.LSN:
+			advice = fmt.Sprintf("The way to timeline %s leads past it: if that one will do, ask for --timeline %s", w.Timeline, w.Timeline)
+		case d.t.Kind == Latest:
+			advice = fmt.Sprintf("The way to timeline %s is whole up to %s: if that will do, ask for --timeline %s", w.Timeline, to.LSN, w.Timeline)
+		default:
+			continue
+		}
+		switch e := refused.(type) {
+		case *UnreachableError:
+			e.Advice = advice
+		case *GapError:
+			e.Advice = advice
+		}
+	}
+}
+
 // tooLate refuses a target that the archived WAL ends before.
-func (d *decision) tooLate(o outcome) error {
+func (d *decision) tooLate(g group, o outcome) error {
 	end := d.endOf(o)
 	last, err := d.lastTransaction(o.path, d.s.SegmentSize.Number(o.backup.StartLSN), o.lastNumber, end)
 	if err != nil {
@@ -101,8 +130,14 @@ func (d *decision) tooLate(o outcome) error {
 		reason = fmt.Sprintf("no commit or rollback is in the archived WAL (on the way to timeline %s) after backup %s began",
 			o.path.Timeline, o.backup.ID)
 	}
-	e := d.unreachable(reason, "--latest restores everything that is archived")
-	e.Before = &Point{LSN: end, Timeline: o.path.TimelineAt(end - 1), What: "the end of the archived WAL", Flags: d.flags(Latest, "")}
+	e := d.unreachable(reason, "")
+	if e.Before, err = d.end(g); err != nil {
+		return err
+	}
+	if e.Before == nil {
+		return e // its end cannot be reached either
+	}
+	e.Advice = "--latest restores everything that is archived"
 	if last != nil {
 		e.Before.Time = &last.Time
 		e.Before.What = "the end of the archived WAL, last transaction included,"
