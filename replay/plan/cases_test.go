@@ -117,6 +117,8 @@ func TestHistoryMissingOrDamaged(t *testing.T) {
 	third.Ranges = []catalog.Range{}
 	c.snapshot.Timelines = append(c.snapshot.Timelines, third)
 	refusal[*plan.NoBackupError](t, c, plan.Target{Kind: plan.Time, Time: at(5), Timeline: "3"}, "the history file of timeline 2 is missing")
+	refusal[*plan.NoBackupError](t, c, plan.Target{Kind: plan.Time, Time: at(5)}, "ask for --timeline 1")
+	c.mustPlan(t, plan.Target{Kind: plan.Time, Time: at(5), Timeline: "1"})
 	c.snapshot.Timelines = c.snapshot.Timelines[:2]
 
 	// Without its beginning nothing proves that there ever was a history file.

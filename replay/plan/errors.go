@@ -82,7 +82,9 @@ type NoBackupError struct {
 	// Problems are objects of the catalogue that are missing or damaged: a
 	// backup among them might have served.
 	Problems []catalog.Problem `json:"problems,omitempty"`
-	Windows  []catalog.Window  `json:"reachable"`
+	// Advice says what to do first; "": see Hint.
+	Advice  string           `json:"hint,omitempty"`
+	Windows []catalog.Window `json:"reachable"`
 }
 
 // Absent reports whether there is no such backup at all, as opposed to
@@ -189,6 +191,8 @@ func (e *NoBackupError) Error() string {
 // Hint tells what to do.
 func (e *NoBackupError) Hint() string {
 	switch {
+	case e.Advice != "":
+		return e.Advice + "."
 	case len(e.Problems) > 0:
 		return "The repository is damaged: bring the named objects back from a copy of it, or restore from another repository. `walden list` shows what can be restored."
 	case e.Absent() && e.Wanted != "":

@@ -111,7 +111,9 @@ func (d *decision) run() (*Plan, error) {
 			first = err
 		}
 	}
-	d.adviseElsewhere(groups[0].path, first)
+	if err := d.adviseElsewhere(groups[0].path, first); err != nil {
+		return nil, err
+	}
 	return nil, first
 }
 

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -85,33 +86,43 @@ func (d *decision) gap(g group, o outcome) error {
 	}
 }
 
-// adviseElsewhere adds to a refusal that another timeline than the one chosen
-// by default has the moment. Ids and names were looked for there before.
-func (d *decision) adviseElsewhere(chosen catalog.Path, refused error) {
-	if number, current, _ := d.t.timeline(); number != 0 || current {
-		return
+// adviseElsewhere adds to a refusal that a plan can be made on the way to
+// another timeline than the one chosen by default. Ids and names were looked for
+// there before. The error is errNeeds.
+func (d *decision) adviseElsewhere(chosen catalog.Path, refused error) error {
+	number, current, _ := d.t.timeline()
+	if number != 0 || current || d.t.Kind == XID || d.t.Kind == Name || d.t.Kind == Immediate {
+		return nil
 	}
-	for _, w := range d.s.Windows() {
-		if w.Timeline == chosen.Timeline || d.t.Backup != "" && !slices.Contains(w.Backups, d.t.Backup) {
+	for _, t := range slices.Backward(d.s.Timelines) {
+		if t.ID == chosen.Timeline {
 			continue
 		}
-		advice := ""
-		switch from, to := w.From, w.To; {
-		case d.t.Kind == Time && from.Time != nil && to.Time != nil && !d.t.Time.Before(*from.Time) && d.t.Time.Before(*to.Time),
-			d.t.Kind == LSN && from.LSN <= d.t.LSN && d.t.LSN < to.LSN:
-			advice = fmt.Sprintf("The way to timeline %s leads past it: if that one will do, ask for --timeline %s", w.Timeline, w.Timeline)
-		case d.t.Kind == Latest:
-			advice = fmt.Sprintf("The way to timeline %s is whole up to %s: if that will do, ask for --timeline %s", w.Timeline, to.LSN, w.Timeline)
-		default:
+		other := &decision{s: d.s, t: d.t}
+		other.t.Timeline = t.ID.String()
+		p, err := other.run()
+		if errors.Is(err, errNeeds) {
+			d.needs = other.needs
+			return errNeeds
+		}
+		if err != nil {
 			continue
+		}
+		advice := fmt.Sprintf("The way to timeline %s leads past it: if that one will do, ask for --timeline %s", t.ID, t.ID)
+		if d.t.Kind == Latest {
+			advice = fmt.Sprintf("The way to timeline %s is whole up to %s: if that will do, ask for --timeline %s", t.ID, p.Stop.End, t.ID)
 		}
 		switch e := refused.(type) {
 		case *UnreachableError:
 			e.Advice = advice
 		case *GapError:
 			e.Advice = advice
+		case *NoBackupError:
+			e.Advice = advice
 		}
+		return nil
 	}
+	return nil
 }
 
 // tooLate refuses a target that the archived WAL ends before.
