@@ -10,6 +10,7 @@ import (
 
 	"github.com/walden-pg/walden/internal/setup"
 	"github.com/walden-pg/walden/replay/plan"
+	"github.com/walden-pg/walden/replay/recovery"
 	"github.com/walden-pg/walden/replay/restore"
 )
 
@@ -100,7 +101,12 @@ func (e *environment) restore(c *cli.Context) error {
 		}
 	}
 	if e.json {
-		return e.printJSON(d)
+		if err := e.printJSON(d); err != nil {
+			return err
+		}
+	}
+	if c.Bool("start") {
+		return recovery.Told(d.Directory)
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ func (w *watch) finish(state State, err error) (*Outcome, error) {
 		State: state, Stop: w.seen.stop, RedoStart: w.seen.redoStart, ConsistentAt: w.seen.consistentAt,
 		LastTransaction: w.seen.lastTime, Major: w.major, BinDir: w.binDir, LogFile: w.logPath, Warnings: w.warnings,
 	}
-	if o.Stop.Kind == "" && state == Promoted {
+	if o.Stop.Kind == "" && state == Promoted && !w.over {
 		o.Stop = Stop{Kind: StopEndOfWAL, Message: "the end of the WAL was reached, no target was set"}
 	}
 	switch state {
@@ -37,8 +37,10 @@ func (w *watch) finish(state State, err error) (*Outcome, error) {
 		w.locateStopped(o)
 	}
 	w.settle(o)
-	if err == nil {
-		w.markFinished()
+	if err == nil && !w.options.TellLater {
+		if told := Told(w.directory); told != nil {
+			o.Warnings = append(o.Warnings, told.Error())
+		}
 	}
 	o.Duration = time.Since(w.began)
 	return o, err
@@ -96,6 +98,12 @@ func (w *watch) locatePromotion(o *Outcome) {
 		return
 	}
 	last := h.Entries[len(h.Entries)-1]
+	if w.over {
+		o.Stop.Message = "recovery had ended before this run: " + last.Reason
+		if last.Reason == "no recovery target specified" {
+			o.Stop.Kind = StopEndOfWAL
+		}
+	}
 	o.LSN, o.LSNExact, o.Timeline = last.End, true, last.Timeline
 }
 

@@ -3,7 +3,10 @@ package recovery
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"runtime"
 
 	"github.com/walden-pg/walden/wal"
@@ -13,14 +16,25 @@ import (
 var ErrUnsupported = errors.New("recovery: running PostgreSQL is not supported on " + runtime.GOOS)
 
 // UnfinishedName is the file in the data directory that says that a run has
-// started a server there and has not told its end: it was killed, cancelled, or
-// recovery failed. The same run again goes on from there.
+// started a server there and that its end has not been told: it was killed,
+// cancelled, or recovery failed. The same run again goes on from there, also where
+// recovery itself has come to its end. Run removes it, or Told.
 const UnfinishedName = ".walden-recovery"
+
+// Told says that the outcome of a run has been told to whoever waits for it:
+// from now on the server is meant to be there, and no further run touches it.
+func Told(directory string) error {
+	err := os.Remove(filepath.Join(directory, UnfinishedName))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("recovery: %w", err)
+	}
+	return nil
+}
 
 // Options say what to run and how.
 type Options struct {
 	// Directory is the restored data directory. It must contain recovery.signal
-	// or standby.signal.
+	// or standby.signal, or UnfinishedName.
 	Directory string
 	// BinDir is where the server's programs are; empty: they are looked for.
 	BinDir string
@@ -54,6 +68,9 @@ type Options struct {
 	Expect wal.LSN
 	// StopAfter stops the server once it has reached its target.
 	StopAfter bool
+	// TellLater leaves UnfinishedName in place after a good outcome: the caller calls
+	// Told when it has passed that on.
+	TellLater bool
 	// Logger gets what a person may want to see when debugging; nil: nothing is logged.
 	Logger *slog.Logger
 	// Progress is called about twice a second, and when the stage changes, from

@@ -31,6 +31,7 @@ type setup struct {
 	runDir    string
 	logPath   string
 	configDir string    // where the configuration was restored to; may not exist
+	over      bool      // recovery had ended with a promotion before this run
 	needed    []setting // what any start of this directory needs
 	settings  []setting // all, later ones win
 	warnings  []string
@@ -63,7 +64,7 @@ func prepare(ctx context.Context, o Options) (*setup, error) {
 	if running, alive := RunningServer(directory); alive && !exists(filepath.Join(directory, UnfinishedName)) {
 		return nil, &RunningError{directory, *running}
 	}
-	if err := checkSignal(directory); err != nil {
+	if s.over, err = recoveryOver(directory); err != nil {
 		return nil, err
 	}
 	if s.owner, err = ownerOf(directory); err != nil {
@@ -94,15 +95,20 @@ func prepare(ctx context.Context, o Options) (*setup, error) {
 	return s, nil
 }
 
-func checkSignal(directory string) error {
+// recoveryOver tells that the directory needs no recovery any more, which is an
+// error unless a run was cut off there that could not say so.
+func recoveryOver(directory string) (bool, error) {
 	for _, name := range []string{"recovery.signal", "standby.signal"} {
 		if _, err := os.Lstat(filepath.Join(directory, name)); err == nil {
-			return nil
+			return false, nil
 		} else if !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("recovery: %w", err)
+			return false, fmt.Errorf("recovery: %w", err)
 		}
 	}
-	return fmt.Errorf("recovery: %s has neither recovery.signal nor standby.signal: "+
+	if exists(filepath.Join(directory, UnfinishedName)) {
+		return true, nil
+	}
+	return false, fmt.Errorf("recovery: %s has neither recovery.signal nor standby.signal: "+
 		"its recovery is over, or it was not restored for one; start it with pg_ctl", directory)
 }
 

@@ -19,13 +19,18 @@ func TestServerOfAKilledRun(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t, pgtest.Newest())
 	dir := o.restored(t, map[string]string{"recovery_target_name": "half-way"})
-	first, err := o.run(t, dir, nil)
+	first, err := o.run(t, dir, func(r *recovery.Options) { r.TellLater = true })
 	if err != nil {
 		t.Fatal(err)
 	}
 	mark := filepath.Join(dir, recovery.UnfinishedName)
-	if _, err := os.Lstat(mark); err == nil {
-		t.Error("the mark is left although the end was told")
+	if _, err := os.Lstat(mark); err != nil {
+		t.Errorf("before the end is told: %v", err)
+	}
+	for range 2 {
+		if err := recovery.Told(dir); err != nil {
+			t.Error(err)
+		}
 	}
 	var running *recovery.RunningError
 	if _, err := o.run(t, dir, nil); !errors.As(err, &running) {
@@ -42,6 +47,36 @@ func TestServerOfAKilledRun(t *testing.T) {
 	}
 	if rows := o.rows(t, again); rows != "1,2" {
 		t.Errorf("rows %s", rows)
+	}
+}
+
+// A run that was killed after the promotion, and before it could tell of it.
+func TestPromotionThatWasNotTold(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, pgtest.Newest())
+	for _, settings := range []map[string]string{nil, {"recovery_target_name": "half-way", "recovery_target_action": "promote"}} {
+		dir := o.restored(t, settings)
+		expect := func(r *recovery.Options) {
+			r.TellLater = true
+			if r.Expect = o.end; settings != nil {
+				r.Expect++ // a plan names where the next record begins
+			}
+		}
+		first, err := o.run(t, dir, expect)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := o.run(t, dir, expect)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again.State != recovery.Promoted || again.LSN != first.LSN || !again.LSNExact || again.NewTimeline != 2 || again.Timeline != 1 ||
+			(again.Stop.Kind == recovery.StopEndOfWAL) != (settings == nil) || again.Stop.Message == "" {
+			t.Errorf("the second time %+v, at first %+v", again, first)
+		}
+		if rows, want := o.rows(t, again), map[bool]string{true: "1,2,3", false: "1,2"}[settings == nil]; rows != want {
+			t.Errorf("rows %s, want %s", rows, want)
+		}
 	}
 }
 

@@ -10,9 +10,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/walden-pg/walden/wal"
 )
 
 // markUnfinished leaves a mark in the data directory for as long as the end of
@@ -30,9 +33,19 @@ func (s *setup) markUnfinished() error {
 	return s.owner.give(path)
 }
 
-// markFinished takes the mark away. If it stays, a later run would only begin
-// to watch again.
-func (s *setup) markFinished() { _ = os.Remove(filepath.Join(s.directory, UnfinishedName)) }
+// newestHistory is the timeline that the last promotion of the directory began:
+// the server writes its history file. 0: there is none.
+func (s *setup) newestHistory() wal.TimelineID {
+	files, _ := filepath.Glob(filepath.Join(s.directory, "pg_wal", "*.history")) // its only error is that of the pattern
+	newest := wal.TimelineID(0)
+	for _, path := range files {
+		n, err := strconv.ParseUint(strings.TrimSuffix(filepath.Base(path), ".history"), 16, 32)
+		if err == nil {
+			newest = max(newest, wal.TimelineID(n))
+		}
+	}
+	return newest
+}
 
 // endEarlier stops a server that a run which was killed has left behind. The
 // error is a *RunningError if the server is another, or does not stop.
