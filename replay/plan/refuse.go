@@ -112,13 +112,18 @@ func (d *decision) adviseElsewhere(chosen catalog.Path, refused error) error {
 		if d.t.Kind == Latest {
 			advice = fmt.Sprintf("The way to timeline %s is whole up to %s: if that will do, ask for --timeline %s", t.ID, p.Stop.End, t.ID)
 		}
-		switch e := refused.(type) {
-		case *UnreachableError:
-			e.Advice = advice
-		case *GapError:
-			e.Advice = advice
-		case *NoBackupError:
-			e.Advice = advice
+		var (
+			beyond *UnreachableError
+			gap    *GapError
+			none   *NoBackupError
+		)
+		switch {
+		case errors.As(refused, &beyond):
+			beyond.Advice = advice
+		case errors.As(refused, &gap):
+			gap.Advice = advice
+		case errors.As(refused, &none):
+			none.Advice = advice
 		}
 		return nil
 	}
