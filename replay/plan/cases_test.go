@@ -93,14 +93,39 @@ func TestTimelineWithoutSegments(t *testing.T) {
 func TestHistoryMissingOrDamaged(t *testing.T) {
 	c, b := simple()
 	child := c.forkAt(b, 12)
+	c.endSegment(child)
 	c.backupAt(child, 13)
 	c.endSegment(child)
 	c.archive(t, everything)
+	whole := c.snapshot.Timelines[1]
 
-	lone := timeline(wal.History{Timeline: 2}, []uint64{3})
+	// With the timeline's beginning archived, wal-get calls the missing file a
+	// hole, and every server that asks for it stops: PostgreSQL asks for those from
+	// the backup's timeline on, and at a promotion for those that follow.
+	lone := timeline(wal.History{Timeline: 2}, []uint64{3, 4})
 	lone.HistoryState = catalog.HistoryMissing
 	c.snapshot.Timelines[1] = lone
-	for _, tli := range []string{"", "2", plan.CurrentTimeline} {
+	for _, tli := range []string{"", "1", "2", plan.CurrentTimeline} {
+		refusal[*plan.NoBackupError](t, c, plan.Target{Kind: plan.Latest, Timeline: tli}, "the history file of timeline 2 is missing")
+	}
+	if p := c.mustPlan(t, plan.Target{Kind: plan.Time, Time: at(5), Timeline: "1"}); len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "cannot be promoted") {
+		t.Errorf("a pause on a timeline that cannot be promoted: %+v", p)
+	}
+	third := whole
+	third.ID, third.Parent = 3, 2
+	third.History = wal.History{Timeline: 3, Entries: append(slices.Clone(whole.History.Entries), wal.HistoryEntry{Timeline: 2, End: 4 << 20})}
+	third.Ranges = []catalog.Range{}
+	c.snapshot.Timelines = append(c.snapshot.Timelines, third)
+	refusal[*plan.NoBackupError](t, c, plan.Target{Kind: plan.Time, Time: at(5), Timeline: "3"}, "the history file of timeline 2 is missing")
+	refusal[*plan.NoBackupError](t, c, plan.Target{Kind: plan.Time, Time: at(5)}, "ask for --timeline 1")
+	c.mustPlan(t, plan.Target{Kind: plan.Time, Time: at(5), Timeline: "1"})
+	c.snapshot.Timelines = c.snapshot.Timelines[:2]
+
+	// Without its beginning nothing proves that there ever was a history file.
+	lone = timeline(wal.History{Timeline: 2}, []uint64{4})
+	lone.HistoryState = catalog.HistoryMissing
+	c.snapshot.Timelines[1] = lone
+	for _, tli := range []string{"", "2", plan.CurrentTimeline, plan.LatestTimeline} {
 		p := c.mustPlan(t, plan.Target{Kind: plan.Latest, Timeline: tli})
 		if p.Backup.ID != "B2" || setting(p, "recovery_target_timeline") != "current" || len(p.Warnings) != 1 {
 			t.Errorf("without a history file, timeline %q: %+v", tli, p)
@@ -108,8 +133,9 @@ func TestHistoryMissingOrDamaged(t *testing.T) {
 	}
 	lone.HistoryState = catalog.HistoryDamaged
 	c.snapshot.Timelines[1] = lone
-	p := c.mustPlan(t, plan.Target{Kind: plan.Latest})
-	if p.Timeline != 1 || len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "Timeline 2 was left out of account") {
+	refusal[*plan.NoBackupError](t, c, plan.Target{Kind: plan.Latest}, "the history file of timeline 2 cannot be read")
+	p := c.mustPlan(t, plan.Target{Kind: plan.Time, Time: at(5)})
+	if p.Timeline != 1 || len(p.Warnings) != 2 || !strings.Contains(p.Warnings[0], "Timeline 2 was left out of account") {
 		t.Errorf("with a damaged history file: %+v", p)
 	}
 	refusal[*plan.UnreachableError](t, c, plan.Target{Kind: plan.Latest, Timeline: "2"}, "the history file of timeline 2 cannot be read")
