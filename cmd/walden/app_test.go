@@ -130,9 +130,14 @@ func TestErrorsAsJSON(t *testing.T) {
 }
 
 func TestParseRate(t *testing.T) {
-	for s, want := range map[string]int{"": 0, "32kB": 32, "1MB": 1024, "1.5MiB": 1536, "1GB": 1 << 20, "65536": 64} {
+	for s, want := range map[string]int{"": 0, "32kB": 32, "1MB": 1024, "1.5MiB": 1536, "1GB": 1 << 20, "65536": 64, "20 MB": 20480} {
 		if got, err := parseRate(s); got != want || err != nil {
 			t.Errorf("%q: %d, %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"1,5GB", "10x", "12a5MB", "MB", "31kB", "1.1GB", "infGB", "nanGB", "-1GB"} {
+		if got, err := parseRate(s); err == nil {
+			t.Errorf("%q: %d", s, got)
 		}
 	}
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -150,11 +152,11 @@ func parseRate(s string) (int, error) {
 	}
 	number := strings.TrimRight(s, "kKMGiB")
 	factor, ok := map[string]float64{"": 1.0 / 1024, "B": 1.0 / 1024, "k": 1, "kB": 1, "KB": 1, "KiB": 1, "M": 1 << 10, "MB": 1 << 10, "MiB": 1 << 10, "G": 1 << 20, "GB": 1 << 20, "GiB": 1 << 20}[s[len(number):]]
-	var n float64
-	if _, err := fmt.Sscanf(number, "%g", &n); err != nil || !ok {
+	n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+	if err != nil || !ok || math.IsNaN(n) {
 		return 0, usagef("--max-rate %q: it must be a number and a unit, as in 20MB", s)
 	}
-	rate := int(n * factor)
+	rate := int(min(n*factor, basebackup.MaxMaxRate+1))
 	if rate < basebackup.MinMaxRate || rate > basebackup.MaxMaxRate {
 		return 0, usagef("--max-rate %q: PostgreSQL accepts 32kB to 1GB a second", s)
 	}

@@ -89,7 +89,6 @@ func (e *environment) restore(c *cli.Context) error {
 			return err
 		}
 	}
-	o.Continue = c.Bool("start")
 	o.Logger = p.log
 	bar := e.newProgress()
 	o.Progress = func(p restore.Progress) { bar.show("restoring", p.Bytes, p.TotalBytes) }
@@ -110,7 +109,12 @@ func (e *environment) restore(c *cli.Context) error {
 		}
 	}
 	if e.json {
-		return e.printJSON(d)
+		if err := e.printJSON(d); err != nil {
+			return err
+		}
+	}
+	if c.Bool("start") {
+		return recovery.Told(d.Directory)
 	}
 	return nil
 }
@@ -128,7 +132,7 @@ func (e *environment) printed(render func(io.Writer)) error {
 func restoreOptions(c *cli.Context) (restore.Options, error) {
 	o := restore.Options{
 		Action: restore.Action(c.String("action")), Standby: c.Bool("standby"), KeepArchiving: c.Bool("keep-archiving"),
-		Jobs: c.Int("jobs"), Owner: c.String("owner"),
+		Jobs: c.Int("jobs"), Owner: c.String("owner"), Resume: c.Bool("start"),
 	}
 	if c.String("to") == "" {
 		return o, usagef("restore needs --to DIR, the data directory to make")

@@ -43,7 +43,7 @@ func (e *environment) startRestored(c *cli.Context, d *restoreDocument, binDir s
 	bar := e.newProgress()
 	out, err := recovery.Run(c.Context, recovery.Options{
 		Directory: d.Directory, ConfigDirectory: d.ConfigDirectory, BinDir: binDir, Port: c.Int("port"),
-		Expect: d.Plan.Stop.End, Logger: log,
+		Expect: d.Plan.Stop.End, TellLater: true, Logger: log,
 		Progress: func(p recovery.Progress) { showRecovery(bar, p) },
 	})
 	bar.finish()

@@ -127,6 +127,9 @@ func Connect(ctx context.Context, conninfo string, mode Mode, adjust func(*pgcon
 		cfg.RuntimeParams["replication"] = "true"
 		replicationAttrs(cfg)
 	}
+	if found := password(conninfo, mode); found != "" {
+		cfg.Password = found
+	}
 	if adjust != nil {
 		adjust(cfg)
 	}
@@ -146,6 +149,9 @@ func Connect(ctx context.Context, conninfo string, mode Mode, adjust func(*pgcon
 func Parse(conninfo string) (*pgconn.Config, error) {
 	cfg, err := pgconn.ParseConfig(conninfo)
 	if err == nil {
+		if err := adaptLibpq(cfg); err != nil {
+			return nil, err
+		}
 		return cfg, nil
 	}
 	// "cannot parse `…`: invalid port"

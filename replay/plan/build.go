@@ -27,7 +27,7 @@ func (d *decision) build(o outcome) (*Plan, error) {
 		Backup: o.backup, Timeline: o.path.Timeline,
 		FirstSegment: o.path.Segment(first).Name(), LastSegment: o.path.Segment(last).Name(),
 		Segments: last - first + 1,
-		Settings: d.settings(o.path, last), Minimums: minimums(o.minimums), Stop: stop,
+		Settings: d.settings(o.path, last), Follow: d.follow(o.path), Minimums: minimums(o.minimums), Stop: stop,
 		Warnings: d.warnings,
 	}
 	end := stop.End
@@ -133,10 +133,6 @@ func (d *decision) settings(p catalog.Path, last uint64) []Setting {
 	default:
 		values[d.t.Kind] = d.t.Value()
 	}
-	timeline := CurrentTimeline
-	if p.KnownByName {
-		timeline = p.Timeline.String()
-	}
 	targets := []Setting{
 		{"recovery_target", values[Immediate]},
 		{"recovery_target_name", values[Name]},
@@ -150,7 +146,7 @@ func (d *decision) settings(p catalog.Path, last uint64) []Setting {
 	slices.SortStableFunc(targets, func(a, b Setting) int { return len(a.Value) - len(b.Value) })
 	list := slices.Concat(targets, []Setting{
 		{"recovery_target_inclusive", strconv.FormatBool(!d.t.Exclusive)},
-		{"recovery_target_timeline", timeline},
+		{"recovery_target_timeline", timelineSetting(p)},
 	})
 	if d.s.Major >= prefetchSince && d.breaksAfter(p, last) {
 		list = append(list, Setting{"recovery_prefetch", "off"})
@@ -176,6 +172,25 @@ func (d *decision) breaksAfter(p catalog.Path, last uint64) bool {
 		}
 	}
 	return len(d.s.Holes(p, last+1, end)) > 0
+}
+
+// timelineSetting names the end of a path to PostgreSQL.
+func timelineSetting(p catalog.Path) string {
+	if p.KnownByName {
+		return p.Timeline.String()
+	}
+	return CurrentTimeline
+}
+
+// follow decides on Plan.Follow. PostgreSQL's "latest" is the newest timeline
+// whose history file it finds, and it must lead on from the backup.
+func (d *decision) follow(p catalog.Path) string {
+	number, current, _ := d.t.timeline()
+	newest := d.s.Timelines[len(d.s.Timelines)-1].ID
+	if number != 0 || current || !p.KnownByName || p.Timeline != newest {
+		return timelineSetting(p)
+	}
+	return LatestTimeline
 }
 
 // minimums are the settings of a hot standby that the WAL demands.

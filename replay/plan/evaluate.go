@@ -265,6 +265,9 @@ func (e *evaluation) judge(h hit) (outcome, error) {
 		return e.minimalHole(m), nil
 	}
 	wrong, err := e.d.base(e.backup.ID)
+	if err == nil && wrong == "" {
+		wrong, err = e.histories()
+	}
 	if err != nil {
 		return outcome{}, err
 	}

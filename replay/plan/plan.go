@@ -99,6 +99,10 @@ type Plan struct {
 	// would run into a hole behind the target. They leave to the restore what is
 	// not the plan's: restore_command and recovery_target_action.
 	Settings []Setting `json:"settings"`
+	// Follow is the recovery_target_timeline of a standby made by this plan: it
+	// shall go along when the cluster it follows is promoted to another timeline,
+	// unless one was asked for, or a newer one is archived that lies on another way.
+	Follow string `json:"-"`
 	// Minimums are settings that the WAL on the way demands of a hot standby at
 	// least, where they changed since the backup; the backup's own apply besides.
 	Minimums []Setting `json:"minimums,omitempty"`

@@ -44,12 +44,12 @@ type Options struct {
 	// KeepArchiving leaves archiving and logical replication as the backup has
 	// them: for a cluster that takes the place of the one it came from.
 	KeepArchiving bool
-	// Continue accepts a directory too that this very call restored before and in
-	// which PostgreSQL has begun recovery, and not ended it: for a caller who
-	// starts the server next. PostgreSQL takes up recovery where it was.
-	Continue bool
 	// Set are further settings; they win over all others in the data directory.
 	Set map[string]string
+	// Resume takes a directory up that an earlier run of the same call has
+	// restored completely, and on which the recovery that followed was cut off
+	// (recovery.UnfinishedName). The caller goes on with that recovery.
+	Resume bool
 	// Owner is the user who shall own the files, by name or number, when run
 	// as root; empty: the owner of the existing target directory unless that
 	// is root, else the user postgres. Others can only own what they make.

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/walden-pg/walden/replay/recovery"
 )
 
 // A restore that was killed when everything was done, but before it could say
@@ -46,16 +48,17 @@ func TestRepeat(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused("a server was there", o)
-	// It was stopped, or died, in the middle of recovery: who starts it again goes on.
-	o.Continue = true
+
+	// Its recovery was cut off, and this call goes on with it.
+	if err := os.WriteFile(filepath.Join(o.To, recovery.UnfinishedName), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused("a server was there, and this call starts none", o)
+	o.Resume = true
 	if _, err := f.restore(t, o); err != nil {
-		t.Errorf("the same call again, to go on with recovery: %v", err)
+		t.Errorf("recovery was cut off: %v", err)
 	}
 	other = o
 	other.Action = ActionShutdown
-	refused("another action, to go on with recovery", other)
-	if err := os.Remove(filepath.Join(o.To, "recovery.signal")); err != nil {
-		t.Fatal(err)
-	}
-	refused("its recovery is over", o)
+	refused("another action, after recovery was cut off", other)
 }
