@@ -159,6 +159,7 @@ func (s *site) synchronous(names string) {
 	s.pg.Exec("ALTER SYSTEM SET synchronous_standby_names = '" + names + "'")
 	s.pg.Reload()
 	s.pg.WaitFor("the setting", func() bool { return s.pg.QueryValue("SHOW synchronous_standby_names") == names })
+	time.Sleep(2 * time.Second) // the receiver looks at it once a second
 }
 
 // TestBenchStreamSynchronous compares commits that wait for a receiver.

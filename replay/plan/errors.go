@@ -41,8 +41,6 @@ type GapError struct {
 	Before  *Point           `json:"before,omitempty"`
 	After   *Point           `json:"after,omitempty"`
 	Windows []catalog.Window `json:"reachable"`
-	// Advice is what to ask for instead, as a sentence without a full stop; "": nothing special.
-	Advice string `json:"advice,omitempty"`
 }
 
 // UnreachableError says that the target does not exist, or lies where nothing leads.
