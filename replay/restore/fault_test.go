@@ -228,6 +228,40 @@ func (f *fixture) interrupt(t *testing.T, d *faultDisk, o Options) {
 	}
 }
 
+// A restore that is killed while it removes its marks, and again at any step of
+// clearing what it left, can be run once more: it still knows all it has written.
+func TestKilledAtTheEndAndAgain(t *testing.T) {
+	if testing.Short() {
+		t.Skip("every step in turn: run by the part of the tests that is not short")
+	}
+	fo := fixtureOptions{config: true}
+	f := newFixture(t, fo)
+	f.publish(fo)
+	counting := &faultDisk{at: -1}
+	if _, err := run(t.Context(), f.repo, f.plan(), f.options(t), counting); err != nil {
+		t.Fatal(err)
+	}
+	// The marks are removed and synced one by one, that of the data directory last.
+	for at := counting.steps - 6; at < counting.steps-1; at++ {
+		for second := range 24 {
+			o := f.options(t)
+			if _, err := run(t.Context(), f.repo, f.plan(), o, &faultDisk{at: at, dead: true}); !errors.Is(err, errInjected) {
+				t.Fatalf("step %d: %v", at, err)
+			}
+			again := &faultDisk{at: second, dead: true}
+			_, _ = run(t.Context(), f.repo, f.plan(), o, again)
+			f.wholeOrUnstartable(t, o)
+			if _, err := f.restore(t, o); err != nil {
+				t.Fatalf("killed at step %d, then at step %d: %v", at, second, err)
+			}
+			// By then everything is marked anew.
+			if !again.failed {
+				break
+			}
+		}
+	}
+}
+
 // wholeOrUnstartable allows a pg_control only where everything else is in place.
 func (f *fixture) wholeOrUnstartable(t *testing.T, o Options) {
 	t.Helper()

@@ -39,6 +39,8 @@ type place struct {
 	exists bool
 	// remains is the marker of an interrupted restore; nil: the place is absent or empty.
 	remains *marker
+	// unmarked: it had been completed, and its mark was removed already.
+	unmarked bool
 }
 
 // inspect looks at a directory that should be absent, empty, or the remains of

@@ -93,7 +93,7 @@ func (t *targets) inspectOther(path string) (place, error) {
 	var refused *TargetError
 	if errors.As(err, &refused) && t.data.remains != nil && slices.Contains(t.data.remains.Others, path) {
 		if _, statErr := os.Lstat(filepath.Join(t.data.path, controlPath)); statErr == nil {
-			p.remains = t.data.remains
+			p.remains, p.unmarked = t.data.remains, true
 			return p, nil
 		}
 	}
@@ -281,6 +281,15 @@ func (t *targets) begin(d disk, backup string, own *owner) error {
 		}
 		if err := unmark(d, path); err != nil {
 			return fmt.Errorf("restore: remove the remains of an interrupted restore: %w", err)
+		}
+	}
+	// What has lost its mark gets it back: with pg_control goes the sign that
+	// tells what it is, and clearing may be interrupted too.
+	for _, p := range t.all() {
+		if p.unmarked {
+			if err := p.remains.mark(d, p.path); err != nil {
+				return fmt.Errorf("restore: mark the remains of an interrupted restore: %w", err)
+			}
 		}
 	}
 	for _, p := range t.all() {
