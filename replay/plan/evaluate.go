@@ -32,7 +32,6 @@ type outcome struct {
 	verdict verdict
 	reason  string       // unusable, early
 	hole    *catalog.Gap // broken
-	advice  string       // broken: what else to ask for; most often nothing
 	hit     hit          // found
 	// lastNumber is the last segment that was walked over soundly: where the
 	// archive ends (absent) or breaks (broken).
@@ -340,13 +339,12 @@ func (e *evaluation) ended(hole *catalog.Gap) (outcome, error) {
 		o.reason = why
 		return o, nil
 	}
-	advice := ""
 	if hole == nil && e.d.t.Kind == Latest {
-		hole, advice = e.stray()
+		hole = e.stray()
 	}
 	if hole != nil {
 		o := e.outcome(broken)
-		o.hole, o.advice = hole, advice
+		o.hole = hole
 		return o, nil
 	}
 	if e.d.t.Kind == Latest {
@@ -359,22 +357,22 @@ func (e *evaluation) ended(hole *catalog.Gap) (outcome, error) {
 // of the segment it forked in is not archived, but an older timeline's is.
 // Recovery takes that one instead (XLogFileReadAnyTLI), and follows WAL of after the fork
 // that does not belong to the target's timeline. nil: there is none.
-func (e *evaluation) stray() (hole *catalog.Gap, advice string) {
+func (e *evaluation) stray() *catalog.Gap {
 	seg, last := e.path.Segment(e.walk.next), e.path.Segment(e.walk.number())
 	if e.d.s.IsOpen(last) {
-		return nil, "" // recovery ends inside it and asks for no more
+		return nil // recovery ends inside it and asks for no more
 	}
 	if _, ok := e.d.s.LiveSegment(seg); ok {
-		return nil, "" // it is given the few bytes that are there, and ends
+		return nil // it is given the few bytes that are there, and ends
 	}
 	for _, sp := range e.path.Spans {
 		older := wal.Segment{Timeline: sp.Timeline, Number: seg.Number, Size: seg.Size}
 		if sp.Timeline >= last.Timeline && sp.Timeline < seg.Timeline && e.d.s.Has(older) {
 			gap := catalog.NewGap(seg, seg.Number, "")
-			return &gap, fmt.Sprintf("Timeline %s, which was left in that segment, has it: --timeline %s restores to its end", sp.Timeline, sp.Timeline)
+			return &gap
 		}
 	}
-	return nil, ""
+	return nil
 }
 
 // endOfWAL is how far the WAL walked over can be replayed.

@@ -183,7 +183,7 @@ func TestNewTimelineNotBegun(t *testing.T) {
 		return c.toTheEnd(x, seg)
 	}
 	c.archive(t, everything)
-	refusal[*plan.GapError](t, c, plan.Target{Kind: plan.Latest}, "000000020000000000000003 is missing", "--timeline 1 restores to its end")
+	refusal[*plan.GapError](t, c, plan.Target{Kind: plan.Latest}, "000000020000000000000003 is missing", "ask for --timeline 1")
 	if p := c.mustPlan(t, plan.Target{Kind: plan.Latest, Timeline: "1"}); p.Stop.End != last.end {
 		t.Errorf("on the old timeline: %+v", p.Stop)
 	}

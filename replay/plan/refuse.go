@@ -82,7 +82,7 @@ func (d *decision) gap(g group, o outcome) error {
 	}
 	return &GapError{
 		Target: d.t.String(), Gaps: []catalog.Gap{*o.hole}, Backup: o.backup.ID,
-		Before: before, After: after, Windows: d.s.Windows(), Advice: o.advice,
+		Before: before, After: after, Windows: d.s.Windows(),
 	}
 }
 
