@@ -65,7 +65,17 @@ func yamlName(f reflect.StructField) string {
 func leaves(t reflect.Type) []string {
 	var out []string
 	for i := range t.NumField() {
-		out = append(out, variable(yamlName(t.Field(i))))
+		name, kind := variable(yamlName(t.Field(i))), t.Field(i).Type
+		if kind.Kind() == reflect.Pointer {
+			kind = kind.Elem()
+		}
+		if kind.Kind() != reflect.Struct {
+			out = append(out, name)
+			continue
+		}
+		for _, leaf := range leaves(kind) {
+			out = append(out, name+"_"+leaf)
+		}
 	}
 	return out
 }
@@ -76,6 +86,12 @@ func overrideStruct(v reflect.Value, prefix string, env map[string]string) error
 		field := v.Field(i)
 		if field.Kind() == reflect.Struct {
 			if err := overrideStruct(field, name, env); err != nil {
+				return err
+			}
+			continue
+		}
+		if field.Kind() == reflect.Pointer {
+			if err := overridePointer(field, name, env); err != nil {
 				return err
 			}
 			continue
@@ -96,6 +112,23 @@ func overrideStruct(v reflect.Value, prefix string, env map[string]string) error
 		default:
 			return fmt.Errorf("environment variable %s: unsupported type %s", name, field.Kind())
 		}
+	}
+	return nil
+}
+
+// overridePointer overrides an optional section, which exists as soon as a
+// variable sets one of its keys.
+func overridePointer(field reflect.Value, prefix string, env map[string]string) error {
+	section := reflect.New(field.Type().Elem())
+	if !field.IsNil() {
+		section.Elem().Set(field.Elem())
+	}
+	before := section.Elem().Interface()
+	if err := overrideStruct(section.Elem(), prefix, env); err != nil {
+		return err
+	}
+	if section.Elem().Interface() != before {
+		field.Set(section)
 	}
 	return nil
 }
