@@ -105,7 +105,7 @@ type uploadRule interface {
 }
 
 func (c *checker) repository(ctx context.Context) *repository.Repository {
-	repo, err := c.Config.Repository.Open(ctx, c.Log)
+	repo, err := c.Config.Repository.Open(ctx, c.Log, config.OpenOptions{})
 	if err != nil {
 		c.fail("repository", err)
 		return nil
