@@ -196,6 +196,12 @@ func (r Repository) Codec() (frame.Codec, error) {
 // defaultRetry is how long the store is tried again where Retry is empty.
 const defaultRetry = 2 * time.Minute
 
+// RetryFor is how long an operation that makes no progress is tried again.
+func (r Repository) RetryFor() time.Duration {
+	d, _ := r.retryFor() // what was loaded has been validated
+	return d
+}
+
 func (r Repository) retryFor() (time.Duration, error) {
 	if r.Retry == "" {
 		return defaultRetry, nil
