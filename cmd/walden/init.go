@@ -132,8 +132,12 @@ func (e *environment) renderInit(r *setup.InitReport) error {
 		fmt.Fprintf(&b, "note     the cluster was re-initialised: incarnation %d (system identifier %d) stays restorable with --incarnation %d\n",
 			r.Previous.Number, r.Previous.SystemID, r.Previous.Number)
 	}
+	next := "walden check, then walden backup"
+	if r.Streams {
+		next = "walden stream (as a service), walden check, then walden backup"
+	}
 	if len(r.Apply.SQL) == 0 {
-		b.WriteString("\nNothing is left to apply on the server. Next: walden check, then walden backup\n")
+		b.WriteString("\nNothing is left to apply on the server. Next: " + next + "\n")
 		_, err := fmt.Fprint(e.stdout, b.String())
 		return err
 	}
@@ -154,7 +158,10 @@ func (e *environment) renderInit(r *setup.InitReport) error {
 	} else {
 		b.WriteString("\n")
 	}
-	b.WriteString("Next: walden check, then walden backup\n")
+	b.WriteString("Next: " + next + "\n")
+	if !r.Streams {
+		b.WriteString("\nTo lose at most about a second instead of a segment, stream: give the cluster a section `stream: {}` in the configuration,\nrun `walden init` again, and `walden stream` as a service. It makes its replication slot itself.\n")
+	}
 	_, err := fmt.Fprint(e.stdout, b.String())
 	return err
 }

@@ -27,6 +27,9 @@ const (
 // connect_timeout of its own.
 const connectTimeout = 15 * time.Second
 
+// defaultApplication is our application_name unless the connection string has one.
+const defaultApplication = "walden"
+
 // ConnectError says why there is no connection. It never contains a password.
 type ConnectError struct {
 	// Mode is the kind of connection that was tried.
@@ -117,7 +120,7 @@ func Connect(ctx context.Context, conninfo string, mode Mode, adjust func(*pgcon
 		cfg.ConnectTimeout = connectTimeout
 	}
 	if cfg.RuntimeParams["application_name"] == "" {
-		cfg.RuntimeParams["application_name"] = "walden"
+		cfg.RuntimeParams["application_name"] = defaultApplication
 	}
 	delete(cfg.RuntimeParams, "replication")
 	if mode == Replication {

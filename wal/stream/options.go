@@ -122,3 +122,6 @@ func (o *Options) complete() error {
 	}
 	return nil
 }
+
+// FreeSpace is what may still be written to the file system of a directory, in bytes.
+func FreeSpace(dir string) (int64, error) { return freeSpace(dir) }
