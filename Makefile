@@ -18,12 +18,14 @@ SHIPPED := ./cmd/... ./storage/... ./wal/... ./basebackup/... ./replay/...
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
 
 # Two packages at a time: each may run several PostgreSQL servers.
-TEST_FLAGS ?= -p 2 -timeout 15m
+# In CI nothing is taken from an earlier run: Go does not see that a server changed.
+TEST_FLAGS ?= -p 2 -timeout 30m $(if $(filter true,$(CI)),-count 1)
+GOTESTSUM := $(TOOLBIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
 # What is worth the race detector: packages with goroutines, as far as they need no server.
 RACE_PACKAGES ?= $(if $(filter ./...,$(PACKAGES)),./storage/... ./wal/archive ./wal/stream ./basebackup/... ./replay/... ./cmd/...,$(PACKAGES))
 PACKAGES ?= ./...
 FUZZTIME ?= 10s
-SEED ?= $(shell date +%s)
+SEED := $(or $(SEED),$(shell date +%s))
 DURATION ?= 10m
 DEMO_MAJOR ?= 17
 
@@ -37,20 +39,23 @@ build: ## bin/walden: static, for this machine
 
 .PHONY: test
 test: packages postgres build $(call tool,gotestsum) $(call tool,versitygw) ## all tests, on PostgreSQL 15, 17 and 18; installs what they need (PACKAGES=./wal/... for some)
-	@echo "tests that need no server, with the race detector"
-	$(TOOLBIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --hide-summary skipped -- -race -short $(TEST_FLAGS) $(RACE_PACKAGES)
-	@echo "all tests"
-	WALDEN_BINARY=$(CURDIR)/bin/walden $(TOOLBIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg -- $(TEST_FLAGS) $(PACKAGES)
+	@failed=; \
+	echo "tests that need no server, with the race detector"; \
+	$(GOTESTSUM) --hide-summary skipped -- -race -short $(TEST_FLAGS) $(RACE_PACKAGES) || failed=yes; \
+	echo "all tests"; \
+	WALDEN_BINARY=$(CURDIR)/bin/walden $(GOTESTSUM) -- $(TEST_FLAGS) $(PACKAGES) || failed=yes; \
+	[ -z "$$failed" ]
 
 .PHONY: soak
 soak: packages postgres build $(call tool,versitygw) ## randomised runs: DURATION=10m each, SEED=… repeats one
 	@echo "soak: SEED=$(SEED) DURATION=$(DURATION)"
-	WALDEN_SOAK=$(DURATION) WALDEN_SEED=$(SEED) go test -v -race -p 1 -count 1 -timeout 0 -run '^TestSoak' $(PACKAGES)
+	WALDEN_SOAK=$(DURATION) WALDEN_SEED=$(SEED) WALDEN_BINARY=$(CURDIR)/bin/walden go test -v -race -p 1 -count 1 -timeout 0 -run '^TestSoak' $(PACKAGES)
 
 .PHONY: bench
 bench: packages postgres build $(call tool,versitygw) ## throughput of the packages, then time and memory of whole backups and restores
+	@scripts/install-packages.sh pgbackrest:pgbackrest || echo "bench: start-up will be compared with nothing"
 	go test -run '^$$' -bench . -benchmem -p 1 -timeout 60m $(PACKAGES)
-	WALDEN_BENCH=1 go test -v -p 1 -count 1 -timeout 60m -run '^TestBench' ./integration/...
+	WALDEN_BENCH=1 WALDEN_BINARY=$(CURDIR)/bin/walden go test -v -p 1 -count 1 -timeout 60m -run '^TestBench' ./integration/...
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME=10s

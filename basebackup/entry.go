@@ -22,8 +22,9 @@ const (
 	KindDir EntryKind = "dir"
 	// KindSymlink is the link of a tablespace, pg_tblspc/<oid>.
 	KindSymlink EntryKind = "symlink"
-	// KindConfig is a configuration file outside the data directory. Its path
-	// is the absolute one it had on the server.
+	// KindConfig is a configuration file that the server does not send: it lies
+	// outside the data directory, or is a symbolic link there (then its siblings
+	// are entries as well). Its path is the absolute one it had on the server.
 	KindConfig EntryKind = "config"
 )
 

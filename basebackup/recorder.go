@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/walden-pg/walden/wal"
@@ -23,6 +24,7 @@ type recorded struct {
 	label          backupLabel
 	serverManifest FileEntry
 	files, bytes   int64
+	sent           map[string]bool // those of the configuration files that were received
 }
 
 // complete checks that nothing essential is missing.
@@ -59,7 +61,7 @@ func (r *recorder) Begin(s StartInfo) error {
 	if err := t.checkSystem(s.SystemID, s.ServerVersion); err != nil {
 		return err
 	}
-	t.got.start, t.got.began = s, true
+	t.got.start, t.got.began, t.got.sent = s, true, map[string]bool{}
 	t.progress.total(s.Estimate)
 	t.progress.phase(PhaseCopying, "")
 	return nil
@@ -78,6 +80,9 @@ func (r *recorder) Symlink(h Header) error {
 // File implements Sink.
 func (r *recorder) File(h Header, body io.Reader) error {
 	e := FileEntry{Path: h.Path, Kind: KindFile, Size: h.Size, Mode: h.Mode, ModTime: h.ModTime}
+	if slices.ContainsFunc(r.t.facts.ConfigFiles, func(c ConfigFile) bool { return c.Within == h.Path }) {
+		r.t.got.sent[h.Path] = true
+	}
 	if h.Path == "backup_label" {
 		return r.labelFile(e, body)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/index"
+	"github.com/walden-pg/walden/wal/stream"
 )
 
 // WALError says that the WAL which a backup needs could not be had. Without it
@@ -274,7 +275,10 @@ func (t *taker) fetchMessage(seg wal.Segment) string {
 
 func (t *taker) walError(seg wal.Segment, reason string, err error) error {
 	advice := "see the server's log for what archive_command says"
-	if hinted := (interface{ Hint() string })(nil); errors.As(err, &hinted) {
+	if over := (*stream.EndOfTimelineError)(nil); errors.As(err, &over) {
+		// The old timeline's last segment never becomes whole.
+		advice = "the server went over to another timeline while the backup ran: take the backup again"
+	} else if hinted := (interface{ Hint() string })(nil); errors.As(err, &hinted) {
 		advice = hinted.Hint()
 	} else if t.got.label.standby {
 		advice = "a backup from a standby needs the primary to finish its WAL segment: run SELECT pg_switch_wal() on the primary, " +

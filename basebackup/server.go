@@ -41,17 +41,23 @@ func (i Identity) Archives() bool {
 type Facts struct {
 	// Settings are values of pg_settings by name, in their base unit.
 	Settings map[string]string
-	// ConfigFiles are configuration files outside the data directory.
+	// ConfigFiles are the configuration files outside the data directory, and
+	// those within, which are saved only if the source does not send them all:
+	// it passes over symbolic links.
 	ConfigFiles []ConfigFile
 	// Warnings say what could not be read, and what would allow it.
 	Warnings []string
 }
 
-// ConfigFile is a configuration file that lies outside the data directory.
+// ConfigFile is a configuration file.
 type ConfigFile struct {
 	// Path is its absolute path on the server.
 	Path    string
 	Content []byte
+	// Within is its path relative to the data directory, if it lies there.
+	Within string
+	// Unread says that it could not be read; only where Within is set.
+	Unread bool
 }
 
 // A Reservation holds WAL on the server.

@@ -269,7 +269,7 @@ func TestBackupWithArchiving(t *testing.T) {
 	forEdgeMajors(t, func(t *testing.T, major int) {
 		out := pgtest.TempDir(t)
 		c := pgtest.New(t, pgtest.Options{Major: major, SegmentSizeMB: 1, Settings: map[string]string{
-			"archive_mode": "on", "archive_command": "test -e " + out + "/go && cp %p " + out + "/%f",
+			"archive_mode": "on", "archive_command": "test -e " + out + "/go && cp %p " + out + "/part && mv " + out + "/part " + out + "/%f",
 		}})
 		c.PgbenchInit(1)
 		s := newSite(t, c, c.Conninfo(""))
@@ -305,7 +305,7 @@ func (s *site) pushAll(ctx context.Context, dir string) {
 	for ctx.Err() == nil {
 		names, _ := filepath.Glob(filepath.Join(dir, "0*"))
 		for _, name := range names {
-			if info, err := os.Stat(name); err != nil || info.Size() != int64(s.inc.SegmentSize) && !strings.HasSuffix(name, ".backup") || pushed[name] {
+			if pushed[name] {
 				continue
 			}
 			if _, err := s.wal.Push(context.WithoutCancel(ctx), name, archive.PushOptions{}); err != nil {

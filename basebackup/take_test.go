@@ -12,6 +12,7 @@ import (
 
 	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/storage/faulty"
+	"github.com/walden-pg/walden/wal/stream"
 )
 
 func TestTake(t *testing.T) {
@@ -118,6 +119,11 @@ func TestTakeFails(t *testing.T) {
 		{"no slot and no archive", func(c *cluster) { c.noSlot = errors.New("all slots are in use") }, "all slots are in use", nil},
 		{"the WAL is gone", func(c *cluster) { c.refuseFetch = errors.New("already removed") }, "already removed",
 			func(err error) bool { var e *WALError; return errors.As(err, &e) && e.Hint() != "" }},
+		{"the timeline ends", func(c *cluster) { c.refuseFetch = &stream.EndOfTimelineError{Timeline: 1, Next: 2, Switch: 0x2000100} }, "timeline 2 begins",
+			func(err error) bool {
+				var e *WALError
+				return errors.As(err, &e) && strings.Contains(e.Hint(), "take the backup again")
+			}},
 		{"the WAL never comes", func(c *cluster) { c.archives = true; c.noSlot = errors.New("none") }, "did not come into the archive", nil},
 	}
 	for _, test := range cases {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -149,6 +150,7 @@ func (t *taker) copy(ctx context.Context) error {
 		return err
 	}
 	t.warn(t.got.end.Warnings...)
+	t.chooseConfigFiles()
 	for _, c := range t.facts.ConfigFiles {
 		e := FileEntry{Path: c.Path, Kind: KindConfig, Size: int64(len(c.Content))}
 		if err := t.store(e, bytes.NewReader(c.Content)); err != nil {
@@ -159,6 +161,20 @@ func (t *taker) copy(ctx context.Context) error {
 		return err
 	}
 	return t.shards.close()
+}
+
+// chooseConfigFiles leaves those that are to be saved: what lies outside the
+// data directory, and if the server did not send all that lies within, that too,
+// since such files refer to each other.
+func (t *taker) chooseConfigFiles() {
+	unsent := func(c ConfigFile) bool { return c.Within != "" && !t.got.sent[c.Within] }
+	some := slices.ContainsFunc(t.facts.ConfigFiles, unsent)
+	t.facts.ConfigFiles = slices.DeleteFunc(t.facts.ConfigFiles, func(c ConfigFile) bool {
+		if c.Unread && unsent(c) {
+			t.warn(fmt.Sprintf("configuration file %s is not saved: the server does not send symbolic links, and the file cannot be read by this role", c.Path))
+		}
+		return c.Within != "" && !some || c.Unread
+	})
 }
 
 // store writes a file's bytes into packs and its entry into a shard.

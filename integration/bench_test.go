@@ -127,6 +127,9 @@ func TestBenchStartup(t *testing.T) {
 	base := median(other)
 	for what, d := range map[string]time.Duration{"walden version": median(version), "walden wal-push of an archived 16 MiB segment": median(push)} {
 		t.Logf("%s: %v, %.2f times pgbackrest version (%v)", what, d, float64(d)/float64(base), base)
+		if d > 2*base {
+			t.Errorf("%s takes more than twice what pgbackrest version takes", what)
+		}
 	}
 }
 

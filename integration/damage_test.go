@@ -218,3 +218,21 @@ func TestGapStopsThePlan(t *testing.T) {
 		t.Errorf("the table shows no gap:\n%s", txt)
 	}
 }
+
+// TestRestoreToJustBeforeAGap: what plan calls reachable is reached, though the
+// very next segment is missing and PostgreSQL would like to read ahead.
+func TestRestoreToJustBeforeAGap(t *testing.T) {
+	s := newSite(t, siteOptions{major: pgtest.Newest()})
+	s.pg.Exec("CREATE TABLE marker (id int PRIMARY KEY, note text)")
+	s.backup()
+	m := s.mark(1)
+	s.pg.SwitchWAL()
+	names := s.fill(2)
+	check(t, os.Remove(s.segmentObject(names[0])))
+	dir := s.restore("before-the-gap", "--xid", m.xid, "--action", "promote")
+	c := s.open(dir)
+	defer c.Stop(pgtest.Immediate)
+	if got := c.QueryValue("SELECT string_agg(id::text, ',') FROM marker"); got != "1" {
+		t.Errorf("markers %s", got)
+	}
+}

@@ -62,7 +62,7 @@ func TestMessages(t *testing.T) {
 		check(t, err)
 		bad := filepath.Join(s.dir, "bad.yaml")
 		check(t, os.WriteFile(bad, append(b, []byte("colour: red\n")...), 0o644))
-		s.run("list", "--config", bad).exits(t, 1).says(t, bad, "unknown field \"colour\"", "[")
+		s.run("list", "--config", bad).exits(t, 1).says(t, bad, "line ", "column 1: unknown key \"colour\"")
 	})
 	t.Run("a time without an offset", func(t *testing.T) {
 		s.run("plan", "--time", "2026-11-22 10:02:00").exits(t, 2).says(t, "offset", "hint:", "2026-11-22 10:02:00+00:00")

@@ -72,7 +72,10 @@ func soakRound(t *testing.T, random *rand.Rand, major int, st store) {
 		a := aim{name: strconv.Itoa(i), last: m.id}
 		switch random.IntN(3) {
 		case 0:
-			a.args = []string{"--time", m.time}
+			if !m.inOrder {
+				m = h.timed()
+			}
+			a.args, a.last = []string{"--time", m.time}, m.id
 		case 1:
 			a.args = []string{"--xid", m.xid}
 		default:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,6 +23,9 @@ type marker struct {
 	xid, time, after string
 	// commit is where the commit record starts, as pg_waldump says.
 	commit string
+	// inOrder says that in the WAL no commit before it has a later time, and
+	// none after it an earlier one.
+	inOrder bool
 }
 
 // history is a stretch of a cluster's life that targets are aimed at.
@@ -61,22 +65,41 @@ func (s *site) mark(id int) marker {
 	return marker{id: id, xid: xid, time: row[0][0], after: row[0][1]}
 }
 
-var commitLine = regexp.MustCompile(`rmgr: Transaction .*tx:\s+(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), .*desc: COMMIT `)
+var commitLine = regexp.MustCompile(`rmgr: Transaction .*tx:\s+(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), .*desc: COMMIT (\S+ \S+) UTC`)
 
 // locate finds the markers' commit records with PostgreSQL's own reader.
 func (h *history) locate() {
 	h.t.Helper()
 	start := h.pg.QueryValue("SELECT '0/0'::pg_lsn + (min(lsn) - '0/0'::pg_lsn) FROM (VALUES ('" + h.markers[0].after + "'::pg_lsn)) v(lsn)")
 	out := h.waldump(start)
-	found := map[string]string{}
-	for _, m := range commitLine.FindAllStringSubmatch(out, -1) {
-		found[m[1]] = m[2]
-	}
+	commits := commitLine.FindAllStringSubmatch(out, -1)
 	for i := range h.markers {
-		if h.markers[i].commit = found[h.markers[i].xid]; h.markers[i].commit == "" {
-			h.t.Fatalf("pg_waldump shows no commit of transaction %s", h.markers[i].xid)
+		m := &h.markers[i]
+		at := slices.IndexFunc(commits, func(c []string) bool { return c[1] == m.xid })
+		if at < 0 {
+			h.t.Fatalf("pg_waldump shows no commit of transaction %s", m.xid)
+		}
+		m.commit, m.inOrder = commits[at][2], true
+		for j, c := range commits {
+			if j < at && c[3] > commits[at][3] || j > at && c[3] < commits[at][3] {
+				m.inOrder = false
+			}
 		}
 	}
+}
+
+// timed is the first of the markers from the third on whose commit's time says where
+// to stop. A transaction takes its time before it writes its commit record, and
+// another may get between: then recovery to that time rightly stops earlier.
+func (h *history) timed() marker {
+	h.t.Helper()
+	for _, m := range h.markers[2:] {
+		if m.inOrder {
+			return m
+		}
+	}
+	h.t.Fatal("no marker's time is in order with those around it")
+	return marker{}
 }
 
 // waldump prints the transactions' records in the server's pg_wal, from two
@@ -103,10 +126,10 @@ type aim struct {
 }
 
 func (h *history) aims() []aim {
-	m := h.markers
+	m, timed := h.markers, h.timed()
 	return []aim{
-		{"time", []string{"--time", m[2].time}, 3},
-		{"time-exclusive", []string{"--time", m[2].time, "--exclusive"}, 2},
+		{"time", []string{"--time", timed.time}, timed.id},
+		{"time-exclusive", []string{"--time", timed.time, "--exclusive"}, timed.id - 1},
 		{"xid", []string{"--xid", m[4].xid}, 5},
 		{"xid-exclusive", []string{"--xid", m[4].xid, "--exclusive"}, 4},
 		{"lsn", []string{"--lsn", m[6].commit}, 7},

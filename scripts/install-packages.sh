@@ -3,18 +3,21 @@
 # a C compiler for the race detector, lz4 and zstd to read objects
 # without Walden. Quick when all is there. Elsewhere than on Debian it only
 # says what is missing.
+#
+#	scripts/install-packages.sh [PROGRAM:PACKAGE...]     default: those
 # shellcheck source=scripts/common.sh
 . "$(dirname "$0")/common.sh"
 
 # program:package
-wanted=(gcc:gcc lz4:lz4 zstd:zstd)
+wanted=("$@")
+[ $# -gt 0 ] || wanted=(gcc:gcc lz4:lz4 zstd:zstd)
 
 missing=()
 for pair in "${wanted[@]}"; do
 	command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 done
 # gcc alone brings no C library to compile against.
-if is_debian && [ ! -e /usr/include/stdio.h ]; then missing+=(libc6-dev); fi
+if [ $# = 0 ] && is_debian && [ ! -e /usr/include/stdio.h ]; then missing+=(libc6-dev); fi
 
 [ ${#missing[@]} = 0 ] && exit 0
 is_debian || die "please install: ${missing[*]}"

@@ -81,14 +81,14 @@ func TestRetryPermanent(t *testing.T) {
 func TestRetryGivesUp(t *testing.T) {
 	s := newFaulty(t, []byte("x"))
 	s.Inject(faulty.Fault{Times: -1})
-	o := storage.RetryOptions{MaxElapsed: 50 * time.Millisecond, MaxInterval: 10 * time.Millisecond}
+	o := storage.RetryOptions{MaxElapsed: 500 * time.Millisecond, MaxInterval: 10 * time.Millisecond}
 	start := time.Now()
 	for op, err := range each(t.Context(), storage.WithRetry(s, o)) {
 		if !errors.Is(err, faulty.ErrInjected) || !storage.Retryable(err) || s.Count(op) < 2 {
 			t.Errorf("%s: %v after %d attempts", op, err, s.Count(op))
 		}
 	}
-	if d := time.Since(start); d > 5*time.Second {
+	if d := time.Since(start); d > 30*time.Second {
 		t.Errorf("it took %v", d)
 	}
 }
@@ -99,11 +99,17 @@ func TestRetryCancelled(t *testing.T) {
 	for _, elapsed := range []time.Duration{0, -1} {
 		s := newFaulty(t, []byte("x"))
 		s.Inject(faulty.Fault{Times: -1})
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		start := time.Now()
-		_, err := storage.WithRetry(s, storage.RetryOptions{MaxElapsed: elapsed, MaxInterval: time.Hour}).Stat(ctx, "a")
-		if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, faulty.ErrInjected) || storage.Retryable(err) {
+		o := storage.RetryOptions{MaxElapsed: elapsed, MaxInterval: time.Hour}
+		o.Notify = func(_ error, _, _ string, wait time.Duration) {
+			if wait > 20*time.Millisecond {
+				time.AfterFunc(10*time.Millisecond, cancel)
+			}
+		}
+		_, err := storage.WithRetry(s, o).Stat(ctx, "a")
+		if !errors.Is(err, context.Canceled) || !errors.Is(err, faulty.ErrInjected) || storage.Retryable(err) {
 			t.Fatalf("got %v", err)
 		}
 		if d := time.Since(start); d > 5*time.Second {

@@ -2,11 +2,7 @@ package protocol
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"path"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -27,12 +23,6 @@ var settings = []string{
 	"default_tablespace", "temp_tablespaces", "TimeZone", "unix_socket_directories", "port", "cluster_name",
 }
 
-// maxConfigFile bounds a configuration file, maxConfigFiles their number.
-const (
-	maxConfigFile  = 16 << 20
-	maxConfigFiles = 1000
-)
-
 // Facts implements basebackup.Server.
 func (s *Server) Facts(ctx context.Context) (basebackup.Facts, error) {
 	f := &factFinder{facts: basebackup.Facts{Settings: map[string]string{}}}
@@ -52,7 +42,7 @@ func (s *Server) Facts(ctx context.Context) (basebackup.Facts, error) {
 }
 
 func (s *Server) user() string {
-	config, err := pgconn.ParseConfig(s.o.Conninfo)
+	config, err := server.Parse(s.o.Conninfo)
 	if err != nil {
 		return ""
 	}
@@ -64,6 +54,8 @@ type factFinder struct {
 	conn  *pgconn.PgConn
 	user  string
 	facts basebackup.Facts
+	// mayRead: the role may call the function that reads files.
+	mayRead bool
 }
 
 func (f *factFinder) warn(format string, args ...any) {
@@ -105,107 +97,10 @@ func (f *factFinder) readSettings(ctx context.Context) {
 	}
 }
 
-// readConfigFiles saves the configuration files that BASE_BACKUP does not send.
-func (f *factFinder) readConfigFiles(ctx context.Context) {
-	dir, ok := f.facts.Settings["data_directory"]
-	if !ok || ctx.Err() != nil {
-		return
-	}
-	for _, name := range f.configFiles(ctx, dir) {
-		content, err := f.readFile(ctx, name)
-		if ctx.Err() != nil {
-			return
-		}
-		if denied(err) {
-			f.warn("%s and other configuration files outside the data directory are not saved; run: GRANT pg_read_server_files TO %s; "+
-				"GRANT EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint, boolean) TO %s (in database %s)",
-				name, quoteIdentifier(f.user), quoteIdentifier(f.user), f.database(ctx))
-			return
-		}
-		if err != nil {
-			f.warn("configuration file %s is not saved: %v", name, err)
-			continue
-		}
-		f.facts.ConfigFiles = append(f.facts.ConfigFiles, basebackup.ConfigFile{Path: name, Content: content})
-	}
-}
-
 func (f *factFinder) database(ctx context.Context) string {
 	rows, err := f.query(ctx, "SELECT current_database()")
 	if err != nil || len(rows) != 1 {
 		return "?"
 	}
 	return quoteIdentifier(rows[0][0])
-}
-
-func denied(err error) bool {
-	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == "42501" // insufficient_privilege
-}
-
-// configFiles lists the configuration files outside dir, in order.
-func (f *factFinder) configFiles(ctx context.Context, dir string) []string {
-	found := map[string]bool{}
-	for _, name := range []string{"config_file", "hba_file", "ident_file"} {
-		found[f.facts.Settings[name]] = true
-	}
-	// Files that are included by others. The views on pg_hba.conf and
-	// pg_ident.conf name their files since 16.
-	f.included(ctx, found, "SELECT DISTINCT sourcefile FROM pg_file_settings WHERE sourcefile IS NOT NULL", "pg_file_settings", "pg_show_all_file_settings()")
-	if version, _ := strconv.Atoi(f.facts.Settings["server_version_num"]); version >= 160000 {
-		f.included(ctx, found, "SELECT DISTINCT file_name FROM pg_hba_file_rules WHERE file_name IS NOT NULL", "pg_hba_file_rules", "pg_hba_file_rules()")
-		f.included(ctx, found, "SELECT DISTINCT file_name FROM pg_ident_file_mappings WHERE file_name IS NOT NULL", "pg_ident_file_mappings", "pg_ident_file_mappings()")
-	}
-	var outside []string
-	for name := range found {
-		if name != "" && !within(dir, name) {
-			outside = append(outside, name)
-		}
-	}
-	slices.Sort(outside)
-	if len(outside) > maxConfigFiles {
-		f.warn("of %d configuration files outside the data directory only %d are saved", len(outside), maxConfigFiles)
-		outside = outside[:maxConfigFiles]
-	}
-	return outside
-}
-
-func (f *factFinder) included(ctx context.Context, found map[string]bool, sql, view, function string) {
-	rows, err := f.query(ctx, sql)
-	if denied(err) {
-		f.warn("included configuration files outside the data directory may be missing; run: GRANT SELECT ON %s TO %s; GRANT EXECUTE ON FUNCTION %s TO %s (in database %s)",
-			view, quoteIdentifier(f.user), function, quoteIdentifier(f.user), f.database(ctx))
-		return
-	}
-	if err != nil {
-		f.warn("included configuration files may be missing: %s: %v", view, err)
-		return
-	}
-	for _, row := range rows {
-		found[row[0]] = true
-	}
-}
-
-// within reports whether file lies in dir, on a server of any system.
-func within(dir, file string) bool {
-	slashes := func(s string) string { return path.Clean(strings.ReplaceAll(s, `\`, "/")) }
-	dir, file = slashes(dir), slashes(file)
-	return strings.HasPrefix(file, strings.TrimSuffix(dir, "/")+"/")
-}
-
-// readFile reads a whole file of the server. One byte too many is asked for,
-// so that a file that is too large is noticed.
-func (f *factFinder) readFile(ctx context.Context, name string) ([]byte, error) {
-	r := f.conn.ExecParams(ctx, "SELECT pg_read_binary_file($1, 0, $2, false)",
-		[][]byte{[]byte(name), []byte(strconv.Itoa(maxConfigFile + 1))}, nil, nil, []int16{1}).Read()
-	if r.Err != nil {
-		return nil, r.Err
-	}
-	if len(r.Rows) != 1 || len(r.Rows[0]) != 1 {
-		return nil, errors.New("the server's answer is not one value")
-	}
-	if len(r.Rows[0][0]) > maxConfigFile {
-		return nil, fmt.Errorf("it is larger than %d bytes", maxConfigFile)
-	}
-	return r.Rows[0][0], nil
 }

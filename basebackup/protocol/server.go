@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -172,13 +173,17 @@ func (n *notices) add(notice *pgconn.Notice) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(n.lines) >= maxNotices {
-		n.more++
-		return
-	}
 	line := notice.Message
 	if notice.Detail != "" {
 		line += " (" + notice.Detail + ")"
+	}
+	// The server walks through its files twice, to measure and to send them.
+	if slices.Contains(n.lines, line) {
+		return
+	}
+	if len(n.lines) >= maxNotices {
+		n.more++
+		return
 	}
 	n.lines = append(n.lines, line)
 }

@@ -28,7 +28,7 @@ func (r *run) untar(space basebackup.Tablespace, c *copyReader, trailer bool) er
 }
 
 func (r *run) entries(prefix string, c *copyReader, trailer bool) error {
-	tr := tar.NewReader(c)
+	tr := tar.NewReader(&timeFilter{r: c})
 	for padding := int64(0); ; {
 		before := c.read
 		h, err := tr.Next()

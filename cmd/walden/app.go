@@ -130,10 +130,15 @@ func noArguments(c *cli.Context) error {
 
 // orderArguments puts a command line into the order that the library needs:
 // global flags, command, the command's flags, arguments. Users may write flags
-// anywhere; what follows "--" is never a flag.
+// anywhere; what follows "--" is never a flag, but may begin with the command.
 func orderArguments(app *cli.App, args []string) ([]string, error) {
 	if n := len(args); n > 0 && args[n-1] == "--generate-bash-completion" {
-		return args, nil // an unfinished line: the library makes of it what it can
+		// An unfinished line: the library makes of it what it can. "--" is where
+		// a flag is about to be typed, and not yet the end of the flags.
+		if n > 1 && args[n-2] == "--" {
+			args = append(slices.Clone(args[:n-2]), "-", args[n-1])
+		}
+		return args, nil
 	}
 	var global, local, positional []string
 	var command *cli.Command
@@ -170,7 +175,7 @@ func orderArguments(app *cli.App, args []string) ([]string, error) {
 	}
 	out := global
 	if name == "" {
-		return append(out, local...), nil
+		return append(append(out, local...), positional...), nil
 	}
 	out = append(append(out, name), local...)
 	if len(positional) > 0 {
@@ -215,6 +220,11 @@ func commandOf(app *cli.App, args []string) string {
 		if c := app.Command(a); c != nil {
 			return c.Name
 		}
+	}
+	// A flag that lacks its value takes the command for one: --config $UNSET
+	// wal-get. What follows from it must not be read as "no such file".
+	if slices.Contains(args, walGetName) {
+		return walGetName
 	}
 	return ""
 }

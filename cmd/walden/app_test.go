@@ -83,6 +83,8 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"plan", "--config", cfg, "--lsn", "0-5"}, 2, "0-5"},
 		{[]string{"plan", "--config", cfg, "--xid", "minus"}, 2, "minus"},
 		{[]string{"restore", "--config", cfg, "--latest"}, 2, "--to"},
+		{[]string{"restore", "--config", cfg, "--latest", "--to", "x", "--action", "pause"}, 2, "--action pause needs a target"},
+		{[]string{"restore", "--config", cfg, "--latest", "--to", "x", "--action", "promote"}, 1, "/nonexistent/repo"},
 		{[]string{"list", "--config", cfg, "--cluster", "other"}, 4, `no cluster "other"`},
 		{[]string{"list", "--config", "/nonexistent.yaml"}, 1, "/nonexistent.yaml"},
 		// A restore_command must never report "no such file" for these.
@@ -90,6 +92,10 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"wal-get", "--frob", "a", "b"}, 126, "frob"},
 		{[]string{"wal-get", "--config", "/nonexistent.yaml", "000000010000000000000001", "x"}, 126, "/nonexistent.yaml"},
 		{[]string{"--config", cfg, "wal-get", "000000010000000000000001", "x"}, 126, "/nonexistent/repo"},
+		{[]string{"--config", "wal-get", "000000010000000000000001", "x"}, 126, "unknown command"},
+		{[]string{"--", "wal-get", "000000010000000000000001"}, 126, "NAME and PATH"},
+		// An archive_command must never succeed without having done anything.
+		{[]string{"--config", cfg, "--", "wal-push", "000000010000000000000001"}, 1, "/nonexistent/repo"},
 	} {
 		code, out, errOut := walden(t, nil, c.args...)
 		if code != c.code || !strings.Contains(errOut, c.want) || strings.Contains(errOut, "panic") {
@@ -124,9 +130,14 @@ func TestErrorsAsJSON(t *testing.T) {
 }
 
 func TestParseRate(t *testing.T) {
-	for s, want := range map[string]int{"": 0, "32kB": 32, "1MB": 1024, "1.5MiB": 1536, "1GB": 1 << 20, "65536": 64} {
+	for s, want := range map[string]int{"": 0, "32kB": 32, "1MB": 1024, "1.5MiB": 1536, "1GB": 1 << 20, "65536": 64, "20 MB": 20480} {
 		if got, err := parseRate(s); got != want || err != nil {
 			t.Errorf("%q: %d, %v", s, got, err)
+		}
+	}
+	for _, s := range []string{"1,5GB", "10x", "12a5MB", "MB", "31kB", "1.1GB", "infGB", "nanGB", "-1GB"} {
+		if got, err := parseRate(s); err == nil {
+			t.Errorf("%q: %d", s, got)
 		}
 	}
 }
@@ -151,6 +162,10 @@ func TestCompletion(t *testing.T) {
 	out = candidates("restore", "--ti", "--generate-bash-completion")
 	if !strings.Contains(out, "--time") {
 		t.Errorf("candidates of restore: %q", out)
+	}
+	out = candidates("restore", "--", "--generate-bash-completion")
+	if !strings.Contains(out, "--time") || !strings.Contains(out, "--to") {
+		t.Errorf("candidates behind two dashes: %q", out)
 	}
 }
 

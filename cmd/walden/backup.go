@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -68,7 +70,7 @@ func (e *environment) backup(c *cli.Context) error {
 		Source: source, Server: source,
 		Label: c.String("label"), Checkpoint: mode, MaxRate: rate, WALTimeout: c.Duration("wal-timeout"),
 		Version: waldenVersion(), Logger: t.log,
-		Progress: func(p basebackup.Progress) { bar.show(phaseText(p), p.Done, p.Total) },
+		Progress: func(p basebackup.Progress) { showBackup(bar, p) },
 	})
 	bar.finish()
 	if err != nil {
@@ -77,9 +79,19 @@ func (e *environment) backup(c *cli.Context) error {
 	return e.renderBackup(m, repo)
 }
 
+// showBackup tells how much is copied only while it is being copied: during a
+// wait nothing of that moves.
+func showBackup(bar *progress, p basebackup.Progress) {
+	if p.Phase == basebackup.PhaseCopying {
+		bar.show(phaseText(p), p.Done, p.Total)
+		return
+	}
+	bar.show(phaseText(p), 0, 0)
+}
+
 func phaseText(p basebackup.Progress) string {
 	if p.Message != "" {
-		return string(p.Phase) + ": " + p.Message
+		return p.Message
 	}
 	return string(p.Phase)
 }
@@ -140,11 +152,11 @@ func parseRate(s string) (int, error) {
 	}
 	number := strings.TrimRight(s, "kKMGiB")
 	factor, ok := map[string]float64{"": 1.0 / 1024, "B": 1.0 / 1024, "k": 1, "kB": 1, "KB": 1, "KiB": 1, "M": 1 << 10, "MB": 1 << 10, "MiB": 1 << 10, "G": 1 << 20, "GB": 1 << 20, "GiB": 1 << 20}[s[len(number):]]
-	var n float64
-	if _, err := fmt.Sscanf(number, "%g", &n); err != nil || !ok {
+	n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+	if err != nil || !ok || math.IsNaN(n) {
 		return 0, usagef("--max-rate %q: it must be a number and a unit, as in 20MB", s)
 	}
-	rate := int(n * factor)
+	rate := int(min(n*factor, basebackup.MaxMaxRate+1))
 	if rate < basebackup.MinMaxRate || rate > basebackup.MaxMaxRate {
 		return 0, usagef("--max-rate %q: PostgreSQL accepts 32kB to 1GB a second", s)
 	}

@@ -50,6 +50,7 @@ func (e *environment) completionCommand() *cli.Command {
 		ArgsUsage: "bash|zsh|fish",
 		Description: "To use it in the running shell:\n" +
 			"bash: source <(walden completion bash)\nzsh: source <(walden completion zsh)\nfish: walden completion fish | source",
+		CustomHelpTemplate: commandHelpTemplate(plainExitCodes),
 		Action: func(c *cli.Context) error {
 			script, ok := completionScripts[c.Args().First()]
 			if !ok || c.NArg() != 1 {

@@ -109,14 +109,17 @@ func (e *environment) finish(ctx context.Context, command string, err error) int
 		err = fmt.Errorf("interrupted: %w", err)
 	}
 	hint := hintOf(err)
-	if e.json {
-		e.printErrorJSON(err, hint, code)
-	}
-	fmt.Fprintf(e.stderr, "walden: %v\n", err)
 	var usage *usageError
 	if errors.As(err, &usage) && hint == "" && command != "" {
 		hint = "see `walden help " + command + "`"
 	}
+	if code == exitInterrupted && hint == "" {
+		hint = "nothing has to be cleaned up: run the same command again"
+	}
+	if e.json {
+		e.printErrorJSON(err, hint, code)
+	}
+	fmt.Fprintf(e.stderr, "walden: %v\n", err)
 	if hint != "" {
 		fmt.Fprintf(e.stderr, "  hint: %s\n", hint)
 	}

@@ -8,6 +8,12 @@ const standardExitCodes = `   0    done
    4    no such repository or cluster
    130  interrupted`
 
+// plainExitCodes are those of commands that ask no repository.
+const plainExitCodes = `   0    done
+   1    failed
+   2    wrong usage
+   130  interrupted`
+
 const targetExitCodes = `   0    done
    1    failed, or found something bad
    2    wrong usage
@@ -32,7 +38,7 @@ EXIT CODES:
    2    wrong usage
    3    the target cannot be reached
    4    no such backup, cluster or repository
-   5    busy: another holds the lock
+   5    busy: another holds what is needed
    130  interrupted
    wal-get has its own: see walden help wal-get
 `

@@ -132,36 +132,49 @@ func (e *environment) renderInit(r *setup.InitReport) error {
 		fmt.Fprintf(&b, "note     the cluster was re-initialised: incarnation %d (system identifier %d) stays restorable with --incarnation %d\n",
 			r.Previous.Number, r.Previous.SystemID, r.Previous.Number)
 	}
-	next := "walden check, then walden backup"
-	if r.Streams {
-		next = "walden stream (as a service), walden check, then walden backup"
-	}
-	if len(r.Apply.SQL) == 0 {
-		b.WriteString("\nNothing is left to apply on the server. Next: " + next + "\n")
-		_, err := fmt.Fprint(e.stdout, b.String())
-		return err
-	}
-	if len(r.Apply.Settings) > 0 {
-		b.WriteString("\nIn postgresql.conf:\n\n")
-		for line := range strings.Lines(r.Apply.Conf()) {
-			b.WriteString("    " + line)
-		}
-		b.WriteString("\nor the same as SQL, by a superuser:\n\n")
-	} else {
-		b.WriteString("\nAs SQL, by a superuser:\n\n")
-	}
-	for _, s := range r.Apply.SQL {
-		b.WriteString("    " + s + "\n")
-	}
-	if r.Apply.Restart {
-		b.WriteString("\nThen restart the server. ")
-	} else {
-		b.WriteString("\n")
-	}
-	b.WriteString("Next: " + next + "\n")
+	renderApply(&b, r.Apply, r.Streams)
 	if !r.Streams {
 		b.WriteString("\nTo lose at most about a second instead of a segment, stream: give the cluster a section `stream: {}` in the configuration,\nrun `walden init` again, and `walden stream` as a service. It makes its replication slot itself.\n")
 	}
 	_, err := fmt.Fprint(e.stdout, b.String())
 	return err
+}
+
+// renderApply tells the settings, as lines and as SQL, and apart from them the
+// rights, which only SQL can give.
+func renderApply(b *strings.Builder, a setup.Apply, streams bool) {
+	statements := func(heading string, sql []string) {
+		if len(sql) == 0 {
+			return
+		}
+		b.WriteString("\n" + heading + "\n\n")
+		for _, s := range sql {
+			b.WriteString("    " + s + "\n")
+		}
+	}
+	if len(a.Settings) > 0 {
+		b.WriteString("\nIn postgresql.conf:\n\n")
+		for line := range strings.Lines(a.Conf()) {
+			b.WriteString("    " + line)
+		}
+		statements("or the same as SQL, by a superuser:", a.SettingsSQL())
+	}
+	statements("As SQL, by a superuser in the database "+a.Database+":", a.RightsSQL())
+	b.WriteString("\n")
+	switch {
+	case len(a.SQL) == 0:
+		b.WriteString("Nothing is left to apply on the server. ")
+	case a.Restart:
+		b.WriteString("Then restart the server. ")
+	case len(a.Settings) > 0:
+		b.WriteString("If you have edited postgresql.conf, reload it. ")
+	}
+	next := "walden check, then walden backup"
+	if streams {
+		next = "walden stream (as a service), then " + next
+	}
+	if a.Again {
+		next = "walden init again, because this role could not see everything; then " + next
+	}
+	b.WriteString("Next: " + next + "\n")
 }

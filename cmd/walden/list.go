@@ -32,7 +32,7 @@ func (e *environment) listCommand() *cli.Command {
 		Name:  "list",
 		Usage: "lists backups, WAL ranges, gaps and windows",
 		Description: "A window is an unbroken stretch of moments that can be restored. Its end is the last commit\n" +
-			"that is archived.",
+			"that is archived, in a sealed segment or in fragments of the one that is being written.",
 		CustomHelpTemplate: commandHelpTemplate(listExitCodes),
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "incarnation", Usage: incarnationFlagUsage, DefaultText: "the newest"},
@@ -85,6 +85,7 @@ func loadSnapshot(ctx context.Context, repo *repository.Repository, inc archive.
 		return nil, err
 	}
 	err = r.Satisfy(ctx, snap, func() (catalog.Needs, error) { return snap.WindowNeeds(), nil })
+	snap.Problems = append(snap.Problems, snap.Details.Damage()...)
 	return snap, err
 }
 
@@ -97,6 +98,7 @@ func renderList(w io.Writer, d listDocument, inc archive.Incarnation) {
 	}
 	renderBackups(w, d)
 	renderWAL(w, d)
+	renderLive(w, d)
 	renderWindows(w, d)
 	if len(d.Problems) > 0 {
 		heading(w, "PROBLEMS")
@@ -149,8 +151,36 @@ func renderWAL(w io.Writer, d listDocument) {
 		if g.Damaged != "" {
 			why = g.Damaged
 		}
-		fmt.Fprintf(w, "GAP on timeline %s: %d segments, %s to %s: %s\n", g.Timeline, g.Segments, g.First, g.Last, why)
+		fmt.Fprintf(w, "GAP on timeline %s: %d segments, %s to %s, from %s on: %s\n", g.Timeline, g.Segments, g.First, g.Last, g.Start, why)
 	}
+}
+
+// renderLive shows the segments that are not sealed: their fragments.
+func renderLive(w io.Writer, d listDocument) {
+	var rows []table.Row
+	for _, t := range d.Timelines {
+		for _, l := range t.Live {
+			rows = append(rows, table.Row{t.ID, l.Segment, l.Start, l.End, l.Fragments, size(l.StoredBytes), liveState(l)})
+		}
+	}
+	if len(rows) > 0 {
+		heading(w, "FRAGMENTS")
+		printTable(w, table.Row{"timeline", "segment", "from", "to", "fragments", "stored", "state"}, rows)
+	}
+}
+
+func liveState(l catalog.Live) string {
+	state := "open"
+	switch {
+	case l.Broken != "":
+		state = "broken: " + l.Broken
+	case l.Complete:
+		state = "complete, not sealed yet"
+	}
+	if l.Stranded {
+		state += "; stranded: a newer timeline left this one before its end"
+	}
+	return state
 }
 
 func renderWindows(w io.Writer, d listDocument) {
@@ -161,6 +191,10 @@ func renderWindows(w io.Writer, d listDocument) {
 	}
 	var rows []table.Row
 	for _, win := range d.Windows {
+		// The last commit may be older than the backup: then nothing has happened since.
+		if from, to := win.From.Time, win.To.Time; from != nil && to != nil && to.Before(*from) {
+			win.To.Time = from
+		}
 		rows = append(rows, table.Row{win.Timeline, moment(win.From.Time), moment(win.To.Time), win.From.LSN, win.To.LSN, len(win.Backups)})
 	}
 	printTable(w, table.Row{"timeline", "from", "to", "from LSN", "to LSN", "backups"}, rows)

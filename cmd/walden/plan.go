@@ -52,7 +52,11 @@ func renderPlan(w io.Writer, p *plan.Plan) {
 		}
 		fmt.Fprintln(w)
 	}
-	fmt.Fprintf(w, "  %-9s %d segments, %s: no hole, each continues the one before\n", "", p.Segments, size(p.StoredBytes))
+	fragments := ""
+	if p.Fragments > 0 {
+		fragments = fmt.Sprintf(", some of them in %d fragments", p.Fragments)
+	}
+	fmt.Fprintf(w, "  %-9s %d segments%s, %s: no hole, each continues the one before\n", "", p.Segments, fragments, size(p.StoredBytes))
 	fmt.Fprintf(w, "  stop      %s\n", stopText(p))
 	if k := p.Stop.LastKept; k != nil {
 		fmt.Fprintf(w, "  keeps     %s\n", transactionText(*k))

@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/walden-pg/walden/internal/setup"
 	"github.com/walden-pg/walden/replay/plan"
+	"github.com/walden-pg/walden/replay/recovery"
 	"github.com/walden-pg/walden/replay/restore"
 )
 
@@ -26,7 +28,7 @@ func (e *environment) restoreCommand() *cli.Command {
 		Flags: append(targetFlags(),
 			&cli.StringFlag{Name: "to", Usage: "the data directory `DIR` to make; it must be absent or empty", DefaultText: "none; needed"},
 			&cli.StringSliceFlag{Name: "tablespace", Usage: "`OLD=NEW`: put the tablespace at location OLD to NEW; may be repeated", DefaultText: "its old location"},
-			&cli.StringFlag{Name: "action", Usage: "what PostgreSQL does at the target: `ACTION` pause, promote or shutdown", Value: "pause", DefaultText: "pause"},
+			&cli.StringFlag{Name: "action", Usage: "what PostgreSQL does at the target: `ACTION` pause, promote or shutdown", Value: "pause", DefaultText: "pause; with --latest promote, for there is no target to wait at"},
 			&cli.BoolFlag{Name: "standby", Usage: "make a standby that follows the archive (with --latest)", DefaultText: "false"},
 			&cli.StringSliceFlag{Name: "set", Usage: "`NAME=VALUE`: a further setting for the restored cluster; may be repeated", DefaultText: "none"},
 			&cli.BoolFlag{Name: "keep-archiving", Usage: "leave archiving as it was: for the cluster that replaces production", DefaultText: "false"},
@@ -80,6 +82,13 @@ func (e *environment) restore(c *cli.Context) error {
 	if o.RestoreCommand, err = restoreCommand(p, o.Standby); err != nil {
 		return err
 	}
+	// What --start needs is looked for before hours are spent on the restore.
+	var binDir string
+	if c.Bool("start") {
+		if binDir, err = recovery.FindBinaries(c.Context, p.plan.Backup.ServerVersion/10000, c.String("pg-bin")); err != nil {
+			return err
+		}
+	}
 	o.Logger = p.log
 	bar := e.newProgress()
 	o.Progress = func(p restore.Progress) { bar.show("restoring", p.Bytes, p.TotalBytes) }
@@ -95,12 +104,17 @@ func (e *environment) restore(c *cli.Context) error {
 		}
 	}
 	if c.Bool("start") {
-		if err := e.startRestored(c, d, p.log); err != nil {
+		if err := e.startRestored(c, d, binDir, p.log); err != nil {
 			return err
 		}
 	}
 	if e.json {
-		return e.printJSON(d)
+		if err := e.printJSON(d); err != nil {
+			return err
+		}
+	}
+	if c.Bool("start") {
+		return recovery.Told(d.Directory)
 	}
 	return nil
 }
@@ -118,7 +132,7 @@ func (e *environment) printed(render func(io.Writer)) error {
 func restoreOptions(c *cli.Context) (restore.Options, error) {
 	o := restore.Options{
 		Action: restore.Action(c.String("action")), Standby: c.Bool("standby"), KeepArchiving: c.Bool("keep-archiving"),
-		Jobs: c.Int("jobs"), Owner: c.String("owner"),
+		Jobs: c.Int("jobs"), Owner: c.String("owner"), Resume: c.Bool("start"),
 	}
 	if c.String("to") == "" {
 		return o, usagef("restore needs --to DIR, the data directory to make")
@@ -131,6 +145,9 @@ func restoreOptions(c *cli.Context) (restore.Options, error) {
 	case restore.ActionPause, restore.ActionPromote, restore.ActionShutdown:
 	default:
 		return o, usagef("--action %q: it must be pause, promote or shutdown", o.Action)
+	}
+	if c.Bool("latest") && !o.Standby && c.IsSet("action") && o.Action != restore.ActionPromote {
+		return o, usagef("--action %s needs a target: at the end of the WAL (--latest) PostgreSQL always opens the cluster for writing", o.Action)
 	}
 	if o.Standby && !c.Bool("latest") {
 		return o, usagef("--standby follows the archive to its end and beyond: its only target is --latest")
@@ -196,7 +213,11 @@ func renderRestore(w io.Writer, d *restoreDocument) {
 		fmt.Fprintf(w, "  tablespace %d  %s → %s\n", t.OID, t.From, t.To)
 	}
 	if len(d.Cleared) > 0 {
-		fmt.Fprintf(w, "  cleared   %s: this cluster cannot hurt the one it came from\n", strings.Join(d.Cleared, ", "))
+		why := "this cluster cannot hurt the one it came from"
+		if !slices.Contains(d.Cleared, "archive_mode") {
+			why = "but it archives (--keep-archiving), so the one it came from must not go on"
+		}
+		fmt.Fprintf(w, "  cleared   %s: %s\n", strings.Join(d.Cleared, ", "), why)
 	}
 	if d.ConfigDirectory != "" {
 		fmt.Fprintf(w, "  config    the files from outside the data directory are in %s\n", d.ConfigDirectory)

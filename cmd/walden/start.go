@@ -39,11 +39,11 @@ type recoveryDocument struct {
 }
 
 // startRestored runs PostgreSQL on the restored directory to its target.
-func (e *environment) startRestored(c *cli.Context, d *restoreDocument, log *slog.Logger) error {
+func (e *environment) startRestored(c *cli.Context, d *restoreDocument, binDir string, log *slog.Logger) error {
 	bar := e.newProgress()
 	out, err := recovery.Run(c.Context, recovery.Options{
-		Directory: d.Directory, ConfigDirectory: d.ConfigDirectory, BinDir: c.String("pg-bin"), Port: c.Int("port"),
-		Expect: d.Plan.Stop.End, Logger: log,
+		Directory: d.Directory, ConfigDirectory: d.ConfigDirectory, BinDir: binDir, Port: c.Int("port"),
+		Expect: d.Plan.Stop.End, TellLater: true, Logger: log,
 		Progress: func(p recovery.Progress) { showRecovery(bar, p) },
 	})
 	bar.finish()
@@ -56,6 +56,9 @@ func (e *environment) startRestored(c *cli.Context, d *restoreDocument, log *slo
 				fmt.Fprintf(e.stderr, "  server: %s\n", m)
 			}
 		}
+		if c.Context.Err() != nil {
+			return &notReplayedError{err: err, start: d.StartCommand}
+		}
 		return err
 	}
 	d.Recovery = newRecoveryDocument(out)
@@ -63,6 +66,20 @@ func (e *environment) startRestored(c *cli.Context, d *restoreDocument, log *slo
 		return nil
 	}
 	return e.printed(func(w io.Writer) { renderRecovery(w, d.Recovery) })
+}
+
+// notReplayedError is a recovery that was interrupted: the directory is complete.
+type notReplayedError struct {
+	err   error
+	start string
+}
+
+func (e *notReplayedError) Error() string { return e.err.Error() }
+func (e *notReplayedError) Unwrap() error { return e.err }
+
+// Hint tells how to go on.
+func (e *notReplayedError) Hint() string {
+	return "run the same command again: PostgreSQL takes recovery up where it was; so it does when you start it yourself: " + e.start
 }
 
 func showRecovery(bar *progress, p recovery.Progress) {

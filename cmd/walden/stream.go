@@ -207,10 +207,10 @@ func (t *target) streamOptions(given config.Stream) (stream.Options, error) {
 // openForStream opens the repository for a process that runs for long and shall
 // take little memory. The repository is tried for as long as for any command.
 func (t *target) openForStream(ctx context.Context) (*repository.Repository, []archive.Incarnation, error) {
-	o := config.OpenOptions{Retry: streamRetry, Memory: streamEncoded, Workers: streamWorkers}
+	o := config.OpenOptions{Memory: streamEncoded, Workers: streamWorkers}
 	deadline := time.Now().Add(t.config.Repository.RetryFor())
 	for {
-		repo, incs, err := t.openRepositoryWith(ctx, o)
+		repo, incs, err := t.openRepositoryWith(ctx, t.config.Repository.Within(streamRetry), o)
 		if err == nil || ctx.Err() != nil || !storage.Retryable(err) || time.Now().After(deadline) {
 			return repo, incs, err
 		}

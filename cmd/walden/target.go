@@ -24,7 +24,7 @@ func targetFlags() []cli.Flag {
 		&cli.StringFlag{Name: "name", Usage: "to the restore point `NAME`", DefaultText: "none"},
 		&cli.BoolFlag{Name: "immediate", Usage: "to the earliest consistent moment of the backup", DefaultText: "false"},
 		&cli.BoolFlag{Name: "exclusive", Usage: "stop just before the target (time, lsn, xid)", DefaultText: "false"},
-		&cli.StringFlag{Name: "timeline", Usage: "follow `TLI`: a number, or current for the backup's own", DefaultText: "the newest that a backup leads to"},
+		&cli.StringFlag{Name: "timeline", Usage: "follow `TLI`: a number, current for the backup's own, or latest for the newest that a backup leads to", DefaultText: "latest"},
 		&cli.StringFlag{Name: "backup", Usage: "start from the backup `ID`", DefaultText: "the newest that reaches the target"},
 		&cli.IntFlag{Name: "incarnation", Usage: incarnationFlagUsage, DefaultText: "the newest"},
 	}

@@ -31,6 +31,8 @@ func (e *environment) versionCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "version",
 		Usage: "prints the version",
+
+		CustomHelpTemplate: commandHelpTemplate(plainExitCodes),
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sort"
 	"strings"
 	"time"
@@ -148,7 +149,9 @@ func Parse(path string, b []byte) (*Config, error) {
 	if err := d.Decode(c); err != nil {
 		// Without the lines around it: they may hold a password, and what a hook
 		// prints goes into the server's log.
-		return nil, fmt.Errorf("configuration %s: %s", path, strings.TrimSpace(yaml.FormatError(err, false, false)))
+		why := strings.TrimSpace(yaml.FormatError(err, false, false)) // [LINE:COLUMN] what
+		why = regexp.MustCompile(`^\[(\d+):(\d+)\] `).ReplaceAllString(why, "line $1, column $2: ")
+		return nil, fmt.Errorf("configuration %s: %s", path, strings.Replace(why, "unknown field", "unknown key", 1))
 	}
 	return c, nil
 }
@@ -200,6 +203,14 @@ const defaultRetry = 2 * time.Minute
 func (r Repository) RetryFor() time.Duration {
 	d, _ := r.retryFor() // what was loaded has been validated
 	return d
+}
+
+// Within returns the section with retries that end after limit at the latest.
+func (r Repository) Within(limit time.Duration) Repository {
+	if d, err := r.retryFor(); err == nil && d > limit {
+		r.Retry = limit.String()
+	}
+	return r
 }
 
 func (r Repository) retryFor() (time.Duration, error) {

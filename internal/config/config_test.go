@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 const sample = `repository:
@@ -77,9 +78,9 @@ func TestEnvironmentAlone(t *testing.T) {
 // TestErrors holds that each mistake is told with what is wrong and where.
 func TestErrors(t *testing.T) {
 	for name, c := range map[string]struct{ yaml, want string }{
-		"unknown key":        {"repository:\n  url: file:///x\n  colour: red\n", "[3:3] unknown field \"colour\""},
-		"unknown section":    {"repository:\n  url: file:///x\nrepo:\n  a: b\n", "[3:1] unknown field \"repo\""},
-		"not yaml":           {"repository: [", "[1:13]"},
+		"unknown key":        {"repository:\n  url: file:///x\n  colour: red\n", "line 3, column 3: unknown key \"colour\""},
+		"unknown section":    {"repository:\n  url: file:///x\nrepo:\n  a: b\n", "line 3, column 1: unknown key \"repo\""},
+		"not yaml":           {"repository: [", "line 1, column 13"},
 		"empty":              {" \n", "empty"},
 		"no url":             {"clusters: {}\n", "repository.url is missing"},
 		"relative file":      {"repository:\n  url: file://var/lib\n", "must be absolute"},
@@ -88,11 +89,11 @@ func TestErrors(t *testing.T) {
 		"broken credentials": {"repository:\n  url: s3://KEY:hush hush@bucket/x\n", "is not a URL"},
 		"fragment":           {"repository:\n  url: file:///srv/walden#2\n", "%23"},
 		"query":              {"repository:\n  url: s3://bucket/walden?2\n", "%3F"},
-		"beside a password":  {"repository:\n  url: file:///x\nclusters:\n  a:\n    connection: host=h password=hushhush\n    colour: red\n", "[6:5] unknown field \"colour\""},
+		"beside a password":  {"repository:\n  url: file:///x\nclusters:\n  a:\n    connection: host=h password=hushhush\n    colour: red\n", "line 6, column 5: unknown key \"colour\""},
 		"codec":              {"repository:\n  url: file:///x\n  compression: gzip\n", "gzip"},
 		"cluster name":       {"repository:\n  url: file:///x\nclusters:\n  Main/x:\n    connection: a\n", "Main/x"},
-		"wrong type":         {"repository:\n  url: file:///x\n  s3: { path_style: often }\n", "[3:"},
-		"duplicate cluster":  {"repository:\n  url: file:///x\nclusters:\n  a: {connection: x}\n  a: {connection: y}\n", "[5:3]"},
+		"wrong type":         {"repository:\n  url: file:///x\n  s3: { path_style: often }\n", "line 3, "},
+		"duplicate cluster":  {"repository:\n  url: file:///x\nclusters:\n  a: {connection: x}\n  a: {connection: y}\n", "line 5, column 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := write(t, c.yaml)
@@ -107,6 +108,19 @@ func TestErrors(t *testing.T) {
 	}
 	if _, err := Load(write(t, sample), []string{"WALDEN_REPOSITORY_S3_PATH_STYLE=perhaps"}); err == nil || !strings.Contains(err.Error(), "WALDEN_REPOSITORY_S3_PATH_STYLE") {
 		t.Errorf("bad boolean in the environment: %v", err)
+	}
+	for _, name := range []string{"WALDEN_REPOSITORY_S3_COLOUR", "WALDEN_CLUSTERS_MAIN_COLOUR"} {
+		if _, err := Load(write(t, sample), []string{name + "=x"}); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s, which is no key: %v", name, err)
+		}
+	}
+}
+
+func TestWithin(t *testing.T) {
+	for have, want := range map[string]string{"": "10s", "3m": "10s", "5s": "5s", "0s": "0s", "odd": "odd"} {
+		if got := (Repository{Retry: have}).Within(10 * time.Second).Retry; got != want {
+			t.Errorf("%q: %q, want %q", have, got, want)
+		}
 	}
 }
 

@@ -65,9 +65,6 @@ func (r Repository) Directory() string {
 
 // OpenOptions are what a command wishes of the repository besides the configuration.
 type OpenOptions struct {
-	// Retry bounds how long an operation is tried again: for those that try again
-	// themselves. 0: what the configuration says.
-	Retry time.Duration
 	// Memory and Workers: see repository.Options.
 	Memory  int64
 	Workers int
@@ -75,7 +72,7 @@ type OpenOptions struct {
 
 // openStore returns the store that the section describes, with retries that are
 // told to log. It connects to nothing yet.
-func (r Repository) openStore(ctx context.Context, log *slog.Logger, o OpenOptions) (storage.Store, error) {
+func (r Repository) openStore(ctx context.Context, log *slog.Logger) (storage.Store, error) {
 	loc, err := parseURL(r.URL)
 	if err != nil {
 		return nil, fmt.Errorf("repository.url: %w", err)
@@ -97,9 +94,6 @@ func (r Repository) openStore(ctx context.Context, log *slog.Logger, o OpenOptio
 	retry, err := r.retryFor()
 	if err != nil {
 		return nil, fmt.Errorf("repository.retry: %w", err)
-	}
-	if o.Retry > 0 {
-		retry = min(retry, o.Retry)
 	}
 	if retry == 0 {
 		return s, nil
@@ -132,6 +126,6 @@ func (r Repository) prepare(ctx context.Context, log *slog.Logger, o OpenOptions
 	if err != nil {
 		return nil, repository.Options{}, fmt.Errorf("repository.compression: %w", err)
 	}
-	s, err := r.openStore(ctx, log, o)
+	s, err := r.openStore(ctx, log)
 	return s, repository.Options{Codec: codec, Memory: o.Memory, Workers: o.Workers}, err
 }

@@ -72,6 +72,14 @@ func TestStreamFromTheEnvironment(t *testing.T) {
 	}
 }
 
+func TestMisspeltVariableOfTheSection(t *testing.T) {
+	for _, name := range []string{"WALDEN_CLUSTERS_MAIN_STREAM_SLOTT", "WALDEN_CLUSTERS_NONE_STREAM"} {
+		if _, err := Load(write(t, streaming), []string{name + "=x"}); err == nil || !strings.Contains(err.Error(), name+": the configuration has no such key") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestStreamErrors(t *testing.T) {
 	for section, want := range map[string]string{
 		"{slot: Walden}":                       `clusters.main.stream.slot: "Walden": a slot's name has`,
@@ -88,8 +96,8 @@ func TestStreamErrors(t *testing.T) {
 		"{spool: /s, spool_limit: -1GB}":       "not a size",
 		"{spool: /s, spool_limit: 99999999TB}": "not a size",
 		"{spool: /s, spool_limit: NaNMB}":      "not a size",
-		"{slots: a}":                           `unknown field "slots"`,
-		"[a]":                                  "[5:",
+		"{slots: a}":                           `line 5, column 14: unknown key "slots"`,
+		"[a]":                                  "line 5, column 13",
 	} {
 		_, err := Load(write(t, "repository:\n  url: file:///x\nclusters:\n  main:\n    stream: "+section+"\n"), nil)
 		if err == nil || !strings.Contains(err.Error(), want) {

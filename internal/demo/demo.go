@@ -101,7 +101,8 @@ func (d *demo) prepare() error {
 	if err != nil {
 		return err
 	}
-	d.report.Server = strings.TrimSpace(strings.TrimPrefix(version, "postgres "))
+	// It says "postgres (PostgreSQL) 17.2 (Debian …)".
+	d.report.Server = strings.TrimSpace(strings.Replace(version, "postgres (PostgreSQL)", "PostgreSQL", 1))
 	fmt.Fprintf(d.Out, "walden demo, on a throw-away cluster (%s) in %s\n\n", d.report.Server, d.dir)
 	return nil
 }

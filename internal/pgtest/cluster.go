@@ -6,8 +6,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/walden-pg/walden/internal/freeport"
 )
 
 // Options say what cluster [New] makes.
@@ -277,25 +277,15 @@ func (c *Cluster) conninfo(host, dbname string) string {
 // ReplicationConninfo returns a connection string for physical replication.
 func (c *Cluster) ReplicationConninfo() string { return c.Conninfo("") + " replication=true" }
 
-// freePort finds a port nobody listens on. It stays below the ports that
-// kernels hand out for outgoing connections, so that none of those takes it
-// before the server does, and starts at random, so that test processes that
-// run side by side do not all try the same.
+// freePort reserves a port for as long as the test runs.
 func freePort(t testing.TB) int {
 	t.Helper()
-	const first, last = 20000, 32000
-	for range 200 {
-		port := first + rand.IntN(last-first)
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err != nil {
-			continue
-		}
-		if err := l.Close(); err == nil {
-			return port
-		}
+	port, release, err := freeport.Reserve()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port on 127.0.0.1")
-	return 0
+	t.Cleanup(release)
+	return port
 }
 
 func tail(s string, lines int) string {

@@ -59,7 +59,7 @@ func runEmbedded(t testing.TB) error {
 	if err != nil {
 		return fmt.Errorf("s3test: %w", err)
 	}
-	address := freeAddress(t)
+	address, _ := freeAddress(t) // for as long as the process lives
 	failed := make(chan error, 1)
 	go func() {
 		failed <- embedgw.RunVersityGW(context.Background(), backend, &embedgw.Config{

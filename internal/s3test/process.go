@@ -12,7 +12,8 @@ import (
 )
 
 // StartProcess starts a versitygw process for this test. The binary is the one
-// that WALDEN_VERSITYGW names, or .tools/bin/versitygw at the module's root.
+// that WALDEN_VERSITYGW names, or bin/versitygw in WALDEN_TOOLS or, without
+// that, in .tools at the module's root.
 // Without it the test is skipped, on CI (CI=true) it fails. With -short it is
 // skipped, as whatever needs a server is.
 func StartProcess(t testing.TB) *Server {
@@ -27,7 +28,9 @@ func StartProcess(t testing.TB) *Server {
 		}
 		t.Skip(err)
 	}
-	p := &process{path: path, address: freeAddress(t), data: t.TempDir(), versions: t.TempDir()}
+	address, release := freeAddress(t)
+	t.Cleanup(release)
+	p := &process{path: path, address: address, data: t.TempDir(), versions: t.TempDir()}
 	p.start(t)
 	t.Cleanup(p.kill)
 	s := &Server{Endpoint: "http://" + p.address, AccessKey: accessKey, SecretKey: secretKey, process: p}
@@ -47,21 +50,33 @@ func binary() (string, error) {
 		}
 		return path, nil
 	}
+	tools, err := toolsDirectory()
+	if err != nil {
+		return "", fmt.Errorf("s3test: look for versitygw: %w", err)
+	}
+	path := filepath.Join(tools, "bin", "versitygw")
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("s3test: no S3 server to test against: neither WALDEN_VERSITYGW nor %w", err)
+	}
+	return path, nil
+}
+
+// toolsDirectory is where the Makefile puts what it builds for the tests.
+func toolsDirectory() (string, error) {
+	if dir := os.Getenv("WALDEN_TOOLS"); dir != "" {
+		return dir, nil
+	}
 	dir, err := startDirectory, errStartDirectory
 	for err == nil {
 		if _, statErr := os.Stat(filepath.Join(dir, "go.mod")); statErr == nil {
-			path := filepath.Join(dir, ".tools", "bin", "versitygw")
-			if _, statErr := os.Stat(path); statErr != nil {
-				return "", fmt.Errorf("s3test: no S3 server to test against: neither WALDEN_VERSITYGW nor %w", statErr)
-			}
-			return path, nil
+			return filepath.Join(dir, ".tools"), nil
 		}
 		if dir == filepath.Dir(dir) {
 			err = errors.New("no go.mod above the working directory")
 		}
 		dir = filepath.Dir(dir)
 	}
-	return "", fmt.Errorf("s3test: look for versitygw: %w", err)
+	return "", err
 }
 
 // process is a versitygw that can be killed and started again.

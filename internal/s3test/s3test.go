@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,6 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/walden-pg/walden/internal/freeport"
 )
 
 // Credentials of every server that this package starts.
@@ -30,14 +33,14 @@ type Server struct {
 }
 
 // Start returns a server for tests of what stands on S3: the one that
-// WALDEN_TEST_S3_ENDPOINT names, else a versitygw process, else one within
-// this process. Each call makes a new bucket.
+// WALDEN_TEST_S3_ENDPOINT names, else a versitygw process, else (not on CI) one
+// within this process. Each call makes a new bucket.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	if s := external(t); s != nil {
 		return s
 	}
-	if _, err := binary(); err == nil {
+	if _, err := binary(); err == nil || os.Getenv("CI") == "true" {
 		return StartProcess(t)
 	}
 	return StartEmbedded(t)
@@ -93,7 +96,7 @@ func (s *Server) NewLockedBucket(t testing.TB) string { return s.newBucket(t, tr
 func (s *Server) newBucket(t testing.TB, lock bool) string {
 	t.Helper()
 	name := fmt.Sprintf("walden-%d-%d", time.Now().UnixNano(), buckets.Add(1))
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	in := &s3.CreateBucketInput{Bucket: aws.String(name)}
 	if lock {
@@ -115,20 +118,20 @@ func (s *Server) Uploads(t testing.TB) int {
 	return len(out.Uploads)
 }
 
-// freeAddress returns an address of this machine that nobody listens on.
-func freeAddress(t testing.TB) string {
+// freeAddress returns an address of this machine for one server, which is its
+// alone until release is called.
+func freeAddress(t testing.TB) (address string, release func()) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, release, err := freeport.Reserve()
 	if err != nil {
 		t.Fatalf("s3test: %v", err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), release
 }
 
 // await waits until the address accepts connections.
 func await(address string, failed <-chan error) error {
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		c, err := net.DialTimeout("tcp", address, time.Second)
 		if err == nil {

@@ -30,6 +30,9 @@ const connectTimeout = 15 * time.Second
 // defaultApplication is our application_name unless the connection string has one.
 const defaultApplication = "walden"
 
+// defaultDatabase is used where a connection string names none.
+const defaultDatabase = "postgres"
+
 // ConnectError says why there is no connection. It never contains a password.
 type ConnectError struct {
 	// Mode is the kind of connection that was tried.
@@ -114,7 +117,7 @@ func Connect(ctx context.Context, conninfo string, mode Mode, adjust func(*pgcon
 		return nil, err
 	}
 	if cfg.Database == "" {
-		cfg.Database = "postgres"
+		cfg.Database = defaultDatabase
 	}
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = connectTimeout
@@ -125,6 +128,10 @@ func Connect(ctx context.Context, conninfo string, mode Mode, adjust func(*pgcon
 	delete(cfg.RuntimeParams, "replication")
 	if mode == Replication {
 		cfg.RuntimeParams["replication"] = "true"
+		replicationAttrs(cfg)
+	}
+	if found := password(conninfo, mode); found != "" {
+		cfg.Password = found
 	}
 	if adjust != nil {
 		adjust(cfg)
@@ -145,6 +152,9 @@ func Connect(ctx context.Context, conninfo string, mode Mode, adjust func(*pgcon
 func Parse(conninfo string) (*pgconn.Config, error) {
 	cfg, err := pgconn.ParseConfig(conninfo)
 	if err == nil {
+		if err := adaptLibpq(cfg); err != nil {
+			return nil, err
+		}
 		return cfg, nil
 	}
 	// "cannot parse `…`: invalid port"
@@ -155,11 +165,14 @@ func Parse(conninfo string) (*pgconn.Config, error) {
 	return nil, fmt.Errorf("connection string: %s", why)
 }
 
-// User returns the role that a connection string logs in as.
-func User(conninfo string) (string, error) {
+// UserAndDatabase returns the role that a connection string logs in as, and where.
+func UserAndDatabase(conninfo string) (user, database string, err error) {
 	cfg, err := Parse(conninfo)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	return cfg.User, nil
+	if cfg.Database == "" {
+		cfg.Database = defaultDatabase
+	}
+	return cfg.User, cfg.Database, nil
 }

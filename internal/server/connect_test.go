@@ -29,7 +29,7 @@ func TestParseTellsNoSecret(t *testing.T) {
 		}
 		for name, err := range map[string]error{
 			"Connect": func() error { _, err := Connect(t.Context(), conninfo, SQL, nil); return err }(),
-			"User":    func() error { _, err := User(conninfo); return err }(),
+			"User":    func() error { _, _, err := UserAndDatabase(conninfo); return err }(),
 		} {
 			if err == nil || strings.Contains(err.Error(), "hush") {
 				t.Errorf("%s of %s: %v", name, conninfo, err)

@@ -110,7 +110,7 @@ type uploadRule interface {
 }
 
 func (c *checker) repository(ctx context.Context) *repository.Repository {
-	repo, err := c.Config.Repository.Open(ctx, c.Log, config.OpenOptions{})
+	repo, err := c.Config.Repository.Within(patience).Open(ctx, c.Log, config.OpenOptions{})
 	if err != nil {
 		c.fail("repository", err)
 		return nil
@@ -219,6 +219,10 @@ func (c *checker) archiving(s func(string) string) {
 		return
 	case mode == "off" && c.desc.Settings["archive_mode"].PendingRestart:
 		c.add("archive_mode", Fail, "restart the server", "off; the new value waits for a restart")
+		return
+	case mode == "off" && c.desc.InRecovery:
+		// The primary archives; this server would, once it is promoted.
+		c.add("archive_mode", Warn, "archive_mode = on here too, before it is promoted", "off on this standby: promoted, it would archive nothing")
 		return
 	case mode == "off" && len(c.streams) > 0:
 		c.add("archive_mode", Fail, "start `walden stream`, or set archive_mode and archive_command (`walden init` prints them)", "off, and no `walden stream` runs: no WAL is archived")

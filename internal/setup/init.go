@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/walden-pg/walden/internal/config"
 	"github.com/walden-pg/walden/internal/server"
@@ -57,11 +58,25 @@ type InitReport struct {
 type Apply struct {
 	// Settings are the lines of postgresql.conf that are missing or differ.
 	Settings []SettingLine `json:"settings"`
-	// SQL are the statements for a superuser.
+	// SQL are the statements for a superuser: the settings first, in their order.
 	SQL []string `json:"sql"`
+	// Database is where the statements must be run: rights on functions are
+	// those of one database.
+	Database string `json:"database"`
+	// Again says that some of what is missing shows only once this is applied.
+	Again bool `json:"again"`
 	// Restart says that a setting needs a restart of the server; otherwise a reload does.
 	Restart bool `json:"restart"`
+	// rights is where in SQL the settings end and the rights begin.
+	rights int
 }
+
+// SettingsSQL are the statements that do what the settings' lines do, RightsSQL
+// those that no line can replace.
+func (a Apply) SettingsSQL() []string { return a.SQL[:a.rights] }
+
+// RightsSQL are the statements that grant rights: see SettingsSQL.
+func (a Apply) RightsSQL() []string { return a.SQL[a.rights:] }
 
 // SettingLine is one line of postgresql.conf.
 type SettingLine struct {
@@ -70,6 +85,10 @@ type SettingLine struct {
 	Current string `json:"current"`
 	Restart bool   `json:"restart"`
 }
+
+// patience bounds how long init and check try a store again that does not
+// answer: somebody sits before them and wants to be told what is wrong.
+const patience = 10 * time.Second
 
 // Init writes the configuration where there is none, creates the repository
 // and the cluster's incarnation, and says what to apply on the server. Run
@@ -91,7 +110,7 @@ func Init(ctx context.Context, o InitOptions) (*InitReport, error) {
 	if err := repositoryOutside(cfg.Repository.URL, desc.Settings["data_directory"].Value); err != nil {
 		return nil, err
 	}
-	repo, created, err := cfg.Repository.Init(ctx, o.Log)
+	repo, created, err := cfg.Repository.Within(patience).Init(ctx, o.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -113,12 +132,13 @@ func Init(ctx context.Context, o InitOptions) (*InitReport, error) {
 		}
 		rep.ConfigWritten = true
 	}
-	user, err := server.User(cluster.Connection)
+	user, database, err := server.UserAndDatabase(cluster.Connection)
 	if err != nil {
 		return nil, err
 	}
 	rep.Streams = cluster.Stream != nil
 	rep.Apply = whatToApply(desc, user, ArchiveCommand(o.Executable, o.ConfigPath, name), rep.Streams)
+	rep.Apply.Database = database
 	return rep, nil
 }
 
@@ -181,13 +201,17 @@ func (o *InitOptions) contradicts(cfg *config.Config) error {
 		differs("ca-file", given.S3.CAFile, have.S3.CAFile),
 		differs("compression", given.Compression, have.Compression),
 	)
-	for name, c := range o.Config.Clusters {
-		if name == "" {
-			continue
-		}
+	if given.S3.PathStyle && !have.S3.PathStyle {
+		err = errors.Join(err, differs("path-style", "true", "false"))
+	}
+	_, cluster, unknown := cfg.Cluster(o.Cluster)
+	if unknown != nil {
+		return errors.Join(err, unknown)
+	}
+	for _, c := range o.Config.Clusters { // the one that the flags describe
 		err = errors.Join(err,
-			differs("connection", c.Connection, cfg.Clusters[name].Connection),
-			differs("data-directory", c.DataDirectory, cfg.Clusters[name].DataDirectory))
+			differs("connection", c.Connection, cluster.Connection),
+			differs("data-directory", c.DataDirectory, cluster.DataDirectory))
 	}
 	return err
 }
@@ -295,10 +319,13 @@ func whatToApply(d *server.Description, user, archiveCommand string, streams boo
 	for _, s := range a.Settings {
 		a.SQL = append(a.SQL, fmt.Sprintf("ALTER SYSTEM SET %s = '%s';", s.Name, strings.ReplaceAll(s.Value, "'", "''")))
 	}
-	a.SQL = append(a.SQL, grants(d, user)...)
 	if len(a.Settings) > 0 && !a.Restart {
 		a.SQL = append(a.SQL, "SELECT pg_reload_conf();")
 	}
+	a.rights = len(a.SQL)
+	a.SQL = append(a.SQL, grants(d, user)...)
+	// Whether configuration files lie outside the data directory is not known yet.
+	a.Again = settingsHidden(d)
 	return a
 }
 
@@ -316,7 +343,7 @@ func grants(d *server.Description, user string) []string {
 	if !d.CanReplicate {
 		sql = append(sql, fmt.Sprintf("ALTER ROLE %s REPLICATION;", role))
 	}
-	if d.Settings["config_file"].Value == "" || d.Settings["data_directory"].Value == "" {
+	if settingsHidden(d) {
 		sql = append(sql, fmt.Sprintf("GRANT pg_read_all_settings TO %s;", role))
 	}
 	if !d.CanSwitchWAL {
@@ -330,6 +357,11 @@ func grants(d *server.Description, user string) []string {
 		sql = append(sql, fmt.Sprintf("GRANT SELECT ON %s TO %s;", v.Name, role), fmt.Sprintf("GRANT EXECUTE ON FUNCTION %s TO %s;", v.Function, role))
 	}
 	return sql
+}
+
+// settingsHidden says that the role may not see where the server's files lie.
+func settingsHidden(d *server.Description) bool {
+	return d.Settings["config_file"].Value == "" || d.Settings["data_directory"].Value == ""
 }
 
 // Conf renders the settings as lines of postgresql.conf.

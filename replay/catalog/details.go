@@ -2,6 +2,8 @@ package catalog
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/index"
@@ -121,6 +123,16 @@ func (d *Details) AddUnreadable(seg wal.Segment, why string) {
 		d.Unreadable = map[wal.Segment]string{}
 	}
 	d.Unreadable[seg] = why
+}
+
+// Damage are the segments that were read and found unusable, as problems.
+func (d *Details) Damage() []Problem {
+	var list []Problem
+	for seg, why := range d.Unreadable {
+		list = append(list, Problem{Object: seg.Name(), Problem: why})
+	}
+	slices.SortFunc(list, func(a, b Problem) int { return strings.Compare(a.Object, b.Object) })
+	return list
 }
 
 // AddBase records what is wrong with a backup's packs and tables; "": nothing.

@@ -10,7 +10,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/walden-pg/walden/basebackup"
+	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/wal"
+	"github.com/walden-pg/walden/wal/archive"
 	"github.com/walden-pg/walden/wal/index"
 )
 
@@ -42,7 +44,7 @@ func (r *Reader) Fill(ctx context.Context, s *Snapshot, n Needs) error {
 		segments     []wal.Segment
 		transactions bool
 	}{{n.Segments, false}, {n.Transactions, true}} {
-		err := r.each(ctx, list.segments, func(seg wal.Segment, ix *index.Index, err error) error {
+		err := r.each(ctx, s, list.segments, func(seg wal.Segment, ix *index.Index, err error) error {
 			if err != nil {
 				s.Details.AddUnreadable(seg, err.Error())
 				return nil
@@ -66,16 +68,21 @@ func (r *Reader) Fill(ctx context.Context, s *Snapshot, n Needs) error {
 
 // fillChain reads the indexes of consecutive segments and joins neighbours.
 func (r *Reader) fillChain(ctx context.Context, s *Snapshot, segs []wal.Segment) error {
-	return r.each(ctx, segs, s.Details.NewChain().Add)
+	return r.each(ctx, s, segs, s.Details.NewChain().Add)
 }
 
 // each reads the indexes of segments in parallel and hands them to use, in
 // order. An error that use is given is about the object; faults of the store
 // end the walk.
-func (r *Reader) each(ctx context.Context, segs []wal.Segment, use func(wal.Segment, *index.Index, error) error) error {
+func (r *Reader) each(ctx context.Context, s *Snapshot, segs []wal.Segment, use func(wal.Segment, *index.Index, error) error) error {
 	type result struct {
 		ix  *index.Index
 		err error
+	}
+	listed := make([]archive.LiveSegment, len(segs)) // before goroutines run: use may change the snapshot
+	for i, seg := range segs {
+		l, _ := s.LiveSegment(seg)
+		listed[i] = l.listed
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	// A slot is taken before a read begins and given back when its result has
@@ -83,7 +90,7 @@ func (r *Reader) each(ctx context.Context, segs []wal.Segment, use func(wal.Segm
 	pending := make(chan chan result, r.parallel)
 	g.Go(func() error {
 		defer close(pending)
-		for _, seg := range segs {
+		for i, seg := range segs {
 			slot := make(chan result, 1)
 			select {
 			case pending <- slot:
@@ -91,7 +98,7 @@ func (r *Reader) each(ctx context.Context, segs []wal.Segment, use func(wal.Segm
 				return ctx.Err()
 			}
 			g.Go(func() error {
-				ix, err := r.archive.Index(ctx, seg)
+				ix, err := r.index(ctx, seg, listed[i])
 				if err != nil && isStoreFault(err) {
 					return err
 				}
@@ -120,6 +127,41 @@ func (r *Reader) each(ctx context.Context, segs []wal.Segment, use func(wal.Segm
 		return nil
 	})
 	return g.Wait()
+}
+
+// index reads the index of a segment: of a sealed one from its object, of another
+// from its fragments as they were listed. They may have been replaced since, by
+// the segment or by other fragments.
+func (r *Reader) index(ctx context.Context, seg wal.Segment, listed archive.LiveSegment) (ix *index.Index, err error) {
+	if len(listed.Fragments) == 0 {
+		return r.archive.Index(ctx, seg)
+	}
+	for range attempts {
+		if ix, err = r.liveIndex(ctx, listed); !errors.Is(err, storage.ErrNotExist) {
+			return ix, err
+		}
+		if ix, err = r.archive.Index(ctx, seg); !errors.Is(err, storage.ErrNotExist) {
+			return ix, err
+		}
+		if listed, err = r.archive.LiveSegment(ctx, seg); err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("fragments of segment %s that were listed have gone: %w", seg.Name(), storage.ErrNotExist)
+}
+
+// liveIndex derives the index of a segment from fragments; none are storage.ErrNotExist.
+func (r *Reader) liveIndex(ctx context.Context, l archive.LiveSegment) (*index.Index, error) {
+	if len(l.Fragments) == 0 {
+		return nil, storage.ErrNotExist
+	}
+	select {
+	case r.assembling <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-r.assembling }()
+	return r.archive.LiveIndex(ctx, l)
 }
 
 // checkBase looks for the packs and tables that a backup's manifest names, and

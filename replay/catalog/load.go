@@ -23,6 +23,9 @@ type Reader struct {
 	archive  *archive.Archive
 	inc      archive.Incarnation
 	parallel int
+	// assembling bounds how many segments are put together from fragments at a
+	// time: each takes up to a segment of memory.
+	assembling chan struct{}
 }
 
 // defaultParallel is the number of requests under way at once: they are small,
@@ -35,7 +38,10 @@ func NewReader(repo *repository.Repository, a *archive.Archive, parallel int) *R
 	if parallel <= 0 {
 		parallel = defaultParallel
 	}
-	return &Reader{repo: repo, archive: a, inc: a.Incarnation(), parallel: parallel}
+	return &Reader{
+		repo: repo, archive: a, inc: a.Incarnation(), parallel: parallel,
+		assembling: make(chan struct{}, 2),
+	}
 }
 
 // Load takes the overview, without reading a segment. What is damaged or missing
@@ -58,6 +64,7 @@ func (r *Reader) Load(ctx context.Context) (*Snapshot, error) {
 		return nil, err
 	}
 	s.addBackupTimelines()
+	s.markStranded()
 	s.Problems = append(s.Problems, s.unrestorable()...)
 	return s, nil
 }
@@ -109,23 +116,49 @@ func (r *Reader) loadTimelines(ctx context.Context, s *Snapshot) error {
 
 // loadTimeline lists one timeline and reads its history.
 func (r *Reader) loadTimeline(ctx context.Context, id wal.TimelineID) (Timeline, []Problem, error) {
-	t := Timeline{ID: id, Ranges: []Range{}}
-	runs, err := r.archive.Ranges(ctx, id)
-	if err != nil {
-		return t, nil, err
-	}
-	for _, run := range runs {
-		t.Ranges = append(t.Ranges, NewRange(id, run.First, run.Last, r.inc.SegmentSize, run.Bytes))
-	}
-	partials, err := r.archive.Partials(ctx, id, 0, archive.LastSegment)
-	if err != nil {
-		return t, nil, err
-	}
-	for _, p := range partials {
-		t.Partials = append(t.Partials, wal.File{Kind: wal.FilePartial, Segment: p.Segment, Timeline: id}.Name())
+	t := Timeline{ID: id}
+	// What is listed in several steps can change in between: a hole is believed
+	// when it is there again and again.
+	for range attempts {
+		if err := r.loadWAL(ctx, &t); err != nil {
+			return t, nil, err
+		}
+		if !t.broken() {
+			break
+		}
 	}
 	problems, err := r.loadHistory(ctx, &t)
-	return t, problems, err
+	return t, append(t.liveProblems(r.inc), problems...), err
+}
+
+// attempts bounds how often something is looked for that can be replaced meanwhile.
+const attempts = 4
+
+// loadWAL lists a timeline's segments and fragments.
+func (r *Reader) loadWAL(ctx context.Context, t *Timeline) error {
+	t.Ranges, t.Partials = []Range{}, nil
+	// Fragments first: one that is replaced by its segment meanwhile is then seen twice
+	// rather than not at all.
+	live, err := r.archive.Live(ctx, t.ID)
+	if err != nil {
+		return err
+	}
+	runs, err := r.archive.Ranges(ctx, t.ID)
+	if err != nil {
+		return err
+	}
+	for _, run := range runs {
+		t.Ranges = append(t.Ranges, NewRange(t.ID, run.First, run.Last, r.inc.SegmentSize, run.Bytes))
+	}
+	partials, err := r.archive.Partials(ctx, t.ID, 0, archive.LastSegment)
+	if err != nil {
+		return err
+	}
+	for _, p := range partials {
+		t.Partials = append(t.Partials, wal.File{Kind: wal.FilePartial, Segment: p.Segment, Timeline: t.ID}.Name())
+	}
+	t.SetLive(live)
+	return nil
 }
 
 // loadHistory reads a timeline's history file.
@@ -163,10 +196,11 @@ func (t *Timeline) setHistory(h wal.History) {
 	}
 }
 
-// isStoreFault tells what is wrong with the store, or with the way to it, from
-// what is wrong with an object.
+// isStoreFault tells what is wrong with the store, with the way to it or with this
+// machine from what is wrong with an object.
 func isStoreFault(err error) bool {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	var local *archive.ScratchError
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &local) {
 		return true
 	}
 	var e *storage.Error
@@ -204,13 +238,10 @@ func (s *Snapshot) unrestorable() []Problem {
 			problems = append(problems, Problem{Object: object, Problem: why})
 			continue
 		}
-		first, last := s.SegmentSize.Number(b.StartLSN), s.SegmentSize.PrevNumber(b.StopLSN)
-		if len(s.Holes(p, first, last)) == 0 || s.restorableElsewhere(b) {
-			continue
+		missing := s.Missing(p, b.StartLSN, b.StopLSN)
+		if len(missing) > 0 && !s.restorableElsewhere(b) {
+			problems = append(problems, Problem{Object: object, Problem: "it cannot be restored: " + DescribeGaps(missing)})
 		}
-		problems = append(problems, Problem{
-			Object: object, Problem: "it cannot be restored: " + DescribeGaps(s.Holes(p, first, last)),
-		})
 	}
 	return problems
 }
@@ -219,9 +250,8 @@ func (s *Snapshot) unrestorable() []Problem {
 // to some other timeline: the segment of a switch can be archived on the
 // younger timeline alone.
 func (s *Snapshot) restorableElsewhere(b Backup) bool {
-	first, last := s.SegmentSize.Number(b.StartLSN), s.SegmentSize.PrevNumber(b.StopLSN)
 	return slices.ContainsFunc(s.Timelines, func(t Timeline) bool {
 		p, err := s.Path(t.ID)
-		return err == nil && p.Belongs(b) == "" && len(s.Holes(p, first, last)) == 0
+		return err == nil && p.Belongs(b) == "" && len(s.Missing(p, b.StartLSN, b.StopLSN)) == 0
 	})
 }

@@ -25,7 +25,7 @@ type Snapshot struct {
 	// Incomplete are backups that were begun and have no manifest: running, or
 	// cut off.
 	Incomplete []Incomplete `json:"incomplete"`
-	// Timelines are all of which a segment, a partial segment, a history file
+	// Timelines are all of which a segment, a part of one, a history file
 	// or a backup is there, in ascending order.
 	Timelines []Timeline `json:"timelines"`
 	// Problems are objects that should be there and are not, or that cannot be
@@ -96,14 +96,17 @@ type Timeline struct {
 	Parent wal.TimelineID `json:"parent,omitempty"`
 	Switch wal.LSN        `json:"switch_lsn,omitempty"`
 	Reason string         `json:"reason,omitempty"`
-	// Ranges are the unbroken runs of complete segments, ascending; between
-	// any two of them at least one segment is missing.
+	// Ranges are the unbroken runs of WAL that recovery is given, in sealed segments or
+	// in fragments, ascending; between any two of them something is missing.
 	Ranges []Range `json:"ranges"`
+	// Live are the segments that are not sealed and have fragments, ascending.
+	Live []Live `json:"live,omitempty"`
 	// Partials are the names of partial segments. Recovery never asks for them.
 	Partials []string `json:"partials,omitempty"`
 }
 
-// Range is an unbroken run of complete segments of one timeline.
+// Range is an unbroken run of WAL of one timeline. All its segments are complete
+// but the last, which can be one in fragments whose end is not there yet.
 type Range struct {
 	Timeline wal.TimelineID `json:"timeline"`
 	// First and Last are segment numbers, inclusive.
@@ -112,15 +115,16 @@ type Range struct {
 	// FirstName and LastName are the segments' file names.
 	FirstName string `json:"first"`
 	LastName  string `json:"last"`
-	// Start is the position of the first byte, End that after the last.
+	// Start is the position of the first byte, End that after the last. It lies
+	// inside the last segment where that is not complete.
 	Start wal.LSN `json:"start_lsn"`
 	End   wal.LSN `json:"end_lsn"`
-	// Segments is how many they are, StoredBytes what they occupy.
+	// Segments is how many they are, StoredBytes what they and fragments occupy.
 	Segments    uint64 `json:"segments"`
 	StoredBytes int64  `json:"stored_bytes"`
 }
 
-// NewRange is the run of the segments numbered first to last.
+// NewRange is the run of the complete segments numbered first to last.
 func NewRange(tli wal.TimelineID, first, last uint64, size wal.SegmentSize, stored int64) Range {
 	a := wal.Segment{Timeline: tli, Number: first, Size: size}
 	b := wal.Segment{Timeline: tli, Number: last, Size: size}
@@ -150,13 +154,17 @@ func (s *Snapshot) Backup(id string) (Backup, bool) {
 
 // Timeline finds a timeline by its number.
 func (s *Snapshot) Timeline(tli wal.TimelineID) (Timeline, bool) {
-	i, ok := slices.BinarySearchFunc(s.Timelines, tli, func(t Timeline, id wal.TimelineID) int {
-		return compare(t.ID, id)
-	})
+	i, ok := s.timelineIndex(tli)
 	if !ok {
 		return Timeline{}, false
 	}
 	return s.Timelines[i], true
+}
+
+func (s *Snapshot) timelineIndex(tli wal.TimelineID) (i int, ok bool) {
+	return slices.BinarySearchFunc(s.Timelines, tli, func(t Timeline, id wal.TimelineID) int {
+		return compare(t.ID, id)
+	})
 }
 
 // Segment is the segment of a timeline with a number, in the cluster's size.
@@ -164,7 +172,8 @@ func (s *Snapshot) Segment(tli wal.TimelineID, number uint64) wal.Segment {
 	return wal.Segment{Timeline: tli, Number: number, Size: s.SegmentSize}
 }
 
-// Has reports whether the complete segment is archived.
+// Has reports whether recovery is given the segment: it is archived, or fragments
+// of its beginning are and nothing that comes later (see IsOpen).
 func (s *Snapshot) Has(seg wal.Segment) bool {
 	_, ok := s.rangeOf(seg)
 	return ok

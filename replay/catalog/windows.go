@@ -197,21 +197,22 @@ func (s *Snapshot) endOf(p Path, first, last uint64) Moment {
 
 // EndOfWAL is how far recovery along the path gets that finds no segment after
 // the one numbered last: that one's end, or where the record starts that would
-// go on in the next. Segments before first are not looked at. Without an index it is the segment's end.
+// go on in the next; of one whose end is not there, where its last whole record ends. Segments
+// before first are not looked at. Without an index it is where what is archived of the segment ends.
 func (s *Snapshot) EndOfWAL(p Path, first, last uint64) wal.LSN {
 	for n := last; ; n-- {
 		ix := s.Details.Indexes[p.Segment(n)]
 		switch {
 		case ix == nil:
-			return p.Segment(last).End()
+			return s.EndOf(p.Segment(last))
 		case ix.Tail.LSN != 0:
 			return endBefore(ix.Tail.LSN, s.SegmentSize)
-		case ix.Head.Have == ix.Head.Length || ix.Head.Overwritten:
+		case ix.Head.Have == ix.Head.Length && !ix.Head.Overwritten, ix.Head.Overwritten && ix.Records > 0:
 			return ix.EndOfRecords
 		case n <= first:
 			return p.Segment(n).Start()
 		}
-		// The whole segment is the middle of one record: see where it began.
+		// All that is there of the segment is the middle of one record: see where it began.
 	}
 }
 
@@ -264,53 +265,4 @@ func (s *Snapshot) covered(w, o Window) bool {
 	}
 	same := w.From.LSN == o.From.LSN && w.To.LSN == o.To.LSN
 	return !same || o.Timeline < w.Timeline
-}
-
-// Gaps are the holes in the WAL of all timelines: between two ranges of one
-// timeline, and between a timeline's parent and the first segment of its own.
-func (s *Snapshot) Gaps() []Gap {
-	var gaps []Gap
-	for _, t := range s.Timelines {
-		for i, r := range t.Ranges {
-			switch {
-			case i > 0:
-				gaps = append(gaps, NewGap(s.Segment(t.ID, t.Ranges[i-1].Last+1), r.First-1, ""))
-			case s.parentReaches(t):
-				if begin := s.SegmentSize.Number(t.Switch); begin < r.First {
-					gaps = append(gaps, NewGap(s.Segment(t.ID, begin), r.First-1, ""))
-				}
-			}
-		}
-	}
-	return gaps
-}
-
-// parentReaches reports whether WAL of before the timeline's beginning is
-// archived, so that a segment missing at its beginning is a hole and not the
-// beginning of the archive.
-func (s *Snapshot) parentReaches(t Timeline) bool {
-	if t.Parent == 0 {
-		return false
-	}
-	p, err := s.Path(t.ID)
-	if err != nil {
-		return false
-	}
-	begin := s.SegmentSize.Number(t.Switch)
-	if begin == 0 {
-		return false
-	}
-	for i, sp := range p.Spans {
-		first, end := p.files(i)
-		pt, ok := s.Timeline(sp.Timeline)
-		if !ok || sp.Timeline == t.ID {
-			continue
-		}
-		for _, r := range pt.Ranges {
-			if r.Last >= first && r.First < end {
-				return true
-			}
-		}
-	}
-	return false
 }

@@ -6,6 +6,7 @@ import (
 	"math/bits"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/walden-pg/walden/replay/catalog"
 	"github.com/walden-pg/walden/wal"
@@ -26,15 +27,15 @@ func (d *decision) build(o outcome) (*Plan, error) {
 		Backup: o.backup, Timeline: o.path.Timeline,
 		FirstSegment: o.path.Segment(first).Name(), LastSegment: o.path.Segment(last).Name(),
 		Segments: last - first + 1,
-		Settings: d.settings(o.path), Minimums: minimums(o.minimums), Stop: stop,
+		Settings: d.settings(o.path, last), Follow: d.follow(o.path), Minimums: minimums(o.minimums), Stop: stop,
 		Warnings: d.warnings,
 	}
 	end := stop.End
 	if end == 0 {
-		end = o.path.Segment(last).End()
+		end = d.s.EndOf(o.path.Segment(last))
 	}
 	p.Path = stretches(o.path, o.backup.StartLSN, max(end, o.backup.StopLSN), first, last)
-	p.StoredBytes = d.storedBytes(o.path, first, last)
+	p.StoredBytes, p.Fragments = d.stored(o.path, first, last)
 	p.Warnings = append(p.Warnings, d.caveats(o)...)
 	return p, nil
 }
@@ -120,8 +121,8 @@ func transaction(t *index.Transaction) *Transaction {
 
 // settings make PostgreSQL stop where the plan says. All kinds of targets are
 // set, those not meant to nothing: a restored postgresql.auto.conf may still hold one
-// from an earlier restore, and PostgreSQL refuses two.
-func (d *decision) settings(p catalog.Path) []Setting {
+// from an earlier restore, and PostgreSQL refuses two. last is the last segment needed.
+func (d *decision) settings(p catalog.Path, last uint64) []Setting {
 	values := map[Kind]string{}
 	switch d.t.Kind {
 	case Time:
@@ -131,10 +132,6 @@ func (d *decision) settings(p catalog.Path) []Setting {
 	case Latest:
 	default:
 		values[d.t.Kind] = d.t.Value()
-	}
-	timeline := CurrentTimeline
-	if p.KnownByName {
-		timeline = p.Timeline.String()
 	}
 	targets := []Setting{
 		{"recovery_target", values[Immediate]},
@@ -147,9 +144,53 @@ func (d *decision) settings(p catalog.Path) []Setting {
 	// target even when it reads an empty one behind the one that is set
 	// (assign_recovery_target_lsn and its like): the empty ones come first.
 	slices.SortStableFunc(targets, func(a, b Setting) int { return len(a.Value) - len(b.Value) })
-	return append(targets,
-		Setting{"recovery_target_inclusive", strconv.FormatBool(!d.t.Exclusive)},
-		Setting{"recovery_target_timeline", timeline})
+	list := slices.Concat(targets, []Setting{
+		{"recovery_target_inclusive", strconv.FormatBool(!d.t.Exclusive)},
+		{"recovery_target_timeline", timelineSetting(p)},
+	})
+	if d.s.Major >= prefetchSince && d.breaksAfter(p, last) {
+		list = append(list, Setting{"recovery_prefetch", "off"})
+	}
+	return list
+}
+
+// prefetchSince is the first major that reads WAL ahead of replay
+// (access/transam/xlogprefetcher.c).
+const prefetchSince = 15
+
+// breaksAfter tells whether there is a segment that recovery cannot have behind
+// the last one it needs. PostgreSQL reading ahead would ask for it before it
+// has come to the target, be refused, and give up.
+func (d *decision) breaksAfter(p catalog.Path, last uint64) bool {
+	end, any := d.s.LastOn(p)
+	if !any || end <= last {
+		return false
+	}
+	for seg := range d.s.Details.Unreadable {
+		if seg.Number > last && p.Segment(seg.Number) == seg {
+			return true
+		}
+	}
+	return len(d.s.Holes(p, last+1, end)) > 0
+}
+
+// timelineSetting names the end of a path to PostgreSQL.
+func timelineSetting(p catalog.Path) string {
+	if p.KnownByName {
+		return p.Timeline.String()
+	}
+	return CurrentTimeline
+}
+
+// follow decides on Plan.Follow. PostgreSQL's "latest" is the newest timeline
+// whose history file it finds, and it must lead on from the backup.
+func (d *decision) follow(p catalog.Path) string {
+	number, current, _ := d.t.timeline()
+	newest := d.s.Timelines[len(d.s.Timelines)-1].ID
+	if number != 0 || current || !p.KnownByName || p.Timeline != newest {
+		return timelineSetting(p)
+	}
+	return LatestTimeline
 }
 
 // minimums are the settings of a hot standby that the WAL demands.
@@ -201,26 +242,31 @@ func stretches(p catalog.Path, from, to wal.LSN, first, last uint64) []Stretch {
 	return list
 }
 
-// storedBytes estimates what the segments occupy: each run's by the share of its
-// segments that is needed.
-func (d *decision) storedBytes(p catalog.Path, first, last uint64) int64 {
-	var sum int64
+// stored is what the segments occupy: of the sealed ones of each run the share
+// that is needed, an estimate; and how many fragments stand for the others.
+func (d *decision) stored(p catalog.Path, first, last uint64) (bytes int64, fragments int) {
 	for _, t := range d.s.Timelines {
 		for _, r := range t.Ranges {
-			var n uint64
-			for _, sp := range p.Spans {
-				if sp.Timeline == t.ID {
-					n = p.Overlap(t.ID, max(first, r.First), min(last, r.Last))
+			sealed, sum := r.Segments, r.StoredBytes
+			needed := p.Overlap(t.ID, max(first, r.First), min(last, r.Last))
+			for _, l := range t.Live {
+				if l.Number < r.First || l.Number > r.Last {
+					continue
+				}
+				sealed, sum = sealed-1, sum-l.StoredBytes
+				if p.Overlap(t.ID, max(first, l.Number), min(last, l.Number)) > 0 {
+					needed--
+					bytes, fragments = bytes+l.StoredBytes, fragments+l.Fragments
 				}
 			}
-			hi, lo := bits.Mul64(uint64(r.StoredBytes), n)
-			if n > 0 && hi < r.Segments {
-				q, _ := bits.Div64(hi, lo, r.Segments)
-				sum += int64(q)
+			hi, lo := bits.Mul64(uint64(sum), needed)
+			if needed > 0 && hi < sealed {
+				q, _ := bits.Div64(hi, lo, sealed)
+				bytes += int64(q)
 			}
 		}
 	}
-	return sum
+	return bytes, fragments
 }
 
 // caveats are what a person may not expect of the plan.
@@ -241,6 +287,9 @@ func (d *decision) caveats(o outcome) []string {
 // otherBranches warns of a time that also lies on a timeline that was left: the
 // way chosen may have nothing between the fork and a much later commit.
 func (d *decision) otherBranches(p *Plan) []string {
+	if newestByDefault(d.t) {
+		return d.laterBranches(p)
+	}
 	if d.t.Kind != Time {
 		return nil
 	}
@@ -263,6 +312,42 @@ func (d *decision) otherBranches(p *Plan) []string {
 				"On the way to timeline %s nothing was committed between the fork at %s and that time. "+
 					"Timeline %s, which was left there, has transactions up to %s: if those are meant, ask for --timeline %s.",
 				p.Timeline, fork, w.Timeline, FormatTime(*w.To.Time), w.Timeline))
+		}
+	}
+	return list
+}
+
+// newestByDefault tells whether the timeline decides what the target is, and
+// nobody has named it.
+func newestByDefault(t Target) bool {
+	tli, current, err := t.timeline()
+	return (t.Kind == Latest || t.Kind == Immediate) && tli == 0 && !current && err == nil
+}
+
+// laterBranches warns where the newest timeline is not where life went on: a copy
+// of the cluster that was promoted for a look, and archived, begins one too.
+func (d *decision) laterBranches(p *Plan) []string {
+	mine, err := d.s.Path(p.Timeline)
+	if err != nil {
+		return nil
+	}
+	var end *time.Time
+	windows := d.s.Windows()
+	for _, w := range windows {
+		if w.Timeline == p.Timeline && w.To.Time != nil && (end == nil || w.To.Time.After(*end)) {
+			end = w.To.Time
+		}
+	}
+	var list []string
+	for _, w := range windows {
+		other, err := d.s.Path(w.Timeline)
+		if err != nil || end == nil || w.To.Time == nil || w.Timeline == p.Timeline || !w.To.Time.After(*end) {
+			continue
+		}
+		if fork, ok := mine.Divergence(other); ok && fork < w.To.LSN {
+			list = append(list, fmt.Sprintf(
+				"Timeline %s, the newest, has transactions up to %s. Timeline %s, which it left at %s, has later ones, up to %s: if those are meant, ask for --timeline %s.",
+				p.Timeline, FormatTime(*end), w.Timeline, fork, FormatTime(*w.To.Time), w.Timeline))
 		}
 	}
 	return list

@@ -12,6 +12,7 @@ import (
 	"github.com/walden-pg/walden/replay/catalog"
 	"github.com/walden-pg/walden/replay/plan"
 	"github.com/walden-pg/walden/wal"
+	"github.com/walden-pg/walden/wal/archive"
 	"github.com/walden-pg/walden/wal/index"
 	"github.com/walden-pg/walden/wal/waltest"
 )
@@ -51,6 +52,10 @@ type cluster struct {
 	branches []*branch
 	backups  []catalog.Backup
 	indexes  map[wal.Segment]*index.Index
+	// tail says which fragments of a branch's unfinished segment there are; nil: none.
+	tail func(*branch, wal.Segment) archive.LiveSegment
+	// ends is where what is archived of a segment ends, if that is not its end.
+	ends map[wal.Segment]wal.LSN
 	// damaged are segments that are archived and cannot be read.
 	damaged []wal.Segment
 	// wrong are backups that lack objects.
@@ -76,8 +81,14 @@ func newCluster(t *testing.T, seed uint64) *cluster {
 	}
 	for _, b := range c.branches {
 		c.note(b, otherRecord)(b.Message(10))
-		c.endSegment(b)
+		if c.r.IntN(3) == 0 {
+			c.endSegment(b)
+		}
+		for range c.r.IntN(6) {
+			c.write(b)
+		}
 	}
+	c.tail = c.randomTail
 	c.archive(t, c.random)
 	return c
 }
@@ -208,6 +219,7 @@ const (
 	stored fate = iota
 	lost
 	damaged
+	inFragments // all of it
 )
 
 // random loses a few segments, and damages others.
@@ -217,16 +229,20 @@ func (c *cluster) random(wal.Segment) fate {
 		return lost
 	case n < 5:
 		return damaged
+	case n < 20:
+		return inFragments
 	}
 	return stored
 }
 
-// archive takes a snapshot of an archive of what is complete.
+// archive takes a snapshot of an archive of what is complete, and of the fragments
+// that tail tells of.
 func (c *cluster) archive(t *testing.T, becomes func(wal.Segment) fate) {
 	t.Helper()
 	c.snapshot = &catalog.Snapshot{Cluster: "main", SystemID: systemID, SegmentSize: segment, Major: 17, Backups: c.backups}
+	c.ends = map[wal.Segment]wal.LSN{}
 	for _, b := range c.branches {
-		numbers := []uint64{}
+		numbers, live := []uint64{}, []archive.LiveSegment{}
 		for _, seg := range b.Complete() {
 			if seg.Timeline != b.Timeline() {
 				continue
@@ -235,23 +251,34 @@ func (c *cluster) archive(t *testing.T, becomes func(wal.Segment) fate) {
 			if f == lost {
 				continue
 			}
-			numbers = append(numbers, seg.Number)
+			if f == inFragments || (f == damaged && seg.Number%2 == 0) {
+				live = append(live, c.pieces(seg, seg.Size.Bytes()))
+			} else {
+				numbers = append(numbers, seg.Number)
+			}
 			if f == damaged {
 				c.damaged = append(c.damaged, seg)
 				continue
 			}
-			ix, err := index.Build(bytes.NewReader(b.Bytes(seg)), seg, index.Options{SystemID: systemID, Complete: true})
-			if err != nil {
-				t.Fatalf("index of %s: %v", seg, err)
-			}
-			c.indexes[seg] = ix
+			c.index(t, seg, b.Bytes(seg), index.Options{SystemID: systemID, Complete: true})
 		}
-		c.snapshot.Timelines = append(c.snapshot.Timelines, timeline(b.History(), numbers))
+		live = append(live, c.open(t, b)...)
+		c.snapshot.Timelines = append(c.snapshot.Timelines, timeline(b.History(), numbers, live...))
 	}
 }
 
-// timeline is the catalogue's entry of a timeline with the segments of these numbers.
-func timeline(h wal.History, numbers []uint64) catalog.Timeline {
+func (c *cluster) index(t *testing.T, seg wal.Segment, content []byte, o index.Options) {
+	t.Helper()
+	ix, err := index.Build(bytes.NewReader(content), seg, o)
+	if err != nil {
+		t.Fatalf("index of %s: %v", seg, err)
+	}
+	c.indexes[seg] = ix
+}
+
+// timeline is the catalogue's entry of a timeline with the segments of these
+// numbers, and others in fragments.
+func timeline(h wal.History, numbers []uint64, live ...archive.LiveSegment) catalog.Timeline {
 	x := catalog.Timeline{ID: h.Timeline, History: h, HistoryState: catalog.HistoryPresent}
 	if h.Timeline == 1 {
 		x.HistoryState = catalog.HistoryNone
@@ -266,6 +293,7 @@ func timeline(h wal.History, numbers []uint64) catalog.Timeline {
 			x.Ranges = append(x.Ranges, catalog.NewRange(h.Timeline, n, n, segment, 0))
 		}
 	}
+	x.SetLive(live)
 	return x
 }
 

@@ -34,6 +34,8 @@ type GapError struct {
 	Gaps []catalog.Gap `json:"gaps"`
 	// Backup is the id of the backup that the way began at.
 	Backup string `json:"backup"`
+	// Advice says what to do besides; "": nothing.
+	Advice string `json:"hint,omitempty"`
 	// Before is the last known moment that can be reached before the first hole,
 	// After the first after it; nil: there is none.
 	Before  *Point           `json:"before,omitempty"`
@@ -80,7 +82,9 @@ type NoBackupError struct {
 	// Problems are objects of the catalogue that are missing or damaged: a
 	// backup among them might have served.
 	Problems []catalog.Problem `json:"problems,omitempty"`
-	Windows  []catalog.Window  `json:"reachable"`
+	// Advice says what to do first; "": see Hint.
+	Advice  string           `json:"hint,omitempty"`
+	Windows []catalog.Window `json:"reachable"`
 }
 
 // Absent reports whether there is no such backup at all, as opposed to
@@ -105,7 +109,7 @@ func (e *GapError) Error() string {
 }
 
 // Hint tells the nearest moments that can be reached.
-func (e *GapError) Hint() string { return nearest("", e.Before, e.After) }
+func (e *GapError) Hint() string { return nearest(e.Advice, e.Before, e.After) }
 
 // Error gives the reason.
 func (e *UnreachableError) Error() string {
@@ -187,6 +191,8 @@ func (e *NoBackupError) Error() string {
 // Hint tells what to do.
 func (e *NoBackupError) Hint() string {
 	switch {
+	case e.Advice != "":
+		return e.Advice + "."
 	case len(e.Problems) > 0:
 		return "The repository is damaged: bring the named objects back from a copy of it, or restore from another repository. `walden list` shows what can be restored."
 	case e.Absent() && e.Wanted != "":

@@ -32,6 +32,7 @@ type outcome struct {
 	verdict verdict
 	reason  string       // unusable, early
 	hole    *catalog.Gap // broken
+	advice  string       // broken: what else to ask for; most often nothing
 	hit     hit          // found
 	// lastNumber is the last segment that was walked over soundly: where the
 	// archive ends (absent) or breaks (broken).
@@ -264,6 +265,9 @@ func (e *evaluation) judge(h hit) (outcome, error) {
 		return e.minimalHole(m), nil
 	}
 	wrong, err := e.d.base(e.backup.ID)
+	if err == nil && wrong == "" {
+		wrong, err = e.histories()
+	}
 	if err != nil {
 		return outcome{}, err
 	}
@@ -321,7 +325,7 @@ func (e *evaluation) ended(hole *catalog.Gap) (outcome, error) {
 	size := e.d.s.SegmentSize
 	if need := size.PrevNumber(e.backup.StopLSN); e.walk.next <= need || e.endOfWAL() < e.backup.StopLSN {
 		o := e.outcome(unusable)
-		switch holes := e.d.s.Holes(e.path, e.walk.next, need); {
+		switch holes := e.d.s.Missing(e.path, e.backup.StartLSN, e.backup.StopLSN); {
 		case hole != nil && hole.Damaged != "":
 			o.reason = "it needs WAL that cannot be used: " + hole.String()
 		case len(holes) > 0:
@@ -336,12 +340,13 @@ func (e *evaluation) ended(hole *catalog.Gap) (outcome, error) {
 		o.reason = why
 		return o, nil
 	}
+	advice := ""
 	if hole == nil && e.d.t.Kind == Latest {
-		hole = e.stray()
+		hole, advice = e.stray()
 	}
 	if hole != nil {
 		o := e.outcome(broken)
-		o.hole = hole
+		o.hole, o.advice = hole, advice
 		return o, nil
 	}
 	if e.d.t.Kind == Latest {
@@ -354,16 +359,22 @@ func (e *evaluation) ended(hole *catalog.Gap) (outcome, error) {
 // of the segment it forked in is not archived, but an older timeline's is.
 // Recovery takes that one instead (XLogFileReadAnyTLI), and follows WAL of after the fork
 // that does not belong to the target's timeline. nil: there is none.
-func (e *evaluation) stray() *catalog.Gap {
+func (e *evaluation) stray() (hole *catalog.Gap, advice string) {
 	seg, last := e.path.Segment(e.walk.next), e.path.Segment(e.walk.number())
+	if e.d.s.IsOpen(last) {
+		return nil, "" // recovery ends inside it and asks for no more
+	}
+	if _, ok := e.d.s.LiveSegment(seg); ok {
+		return nil, "" // it is given the few bytes that are there, and ends
+	}
 	for _, sp := range e.path.Spans {
 		older := wal.Segment{Timeline: sp.Timeline, Number: seg.Number, Size: seg.Size}
 		if sp.Timeline >= last.Timeline && sp.Timeline < seg.Timeline && e.d.s.Has(older) {
 			gap := catalog.NewGap(seg, seg.Number, "")
-			return &gap
+			return &gap, fmt.Sprintf("Timeline %s, which was left in that segment, has it: --timeline %s restores to its end", sp.Timeline, sp.Timeline)
 		}
 	}
-	return nil
+	return nil, ""
 }
 
 // endOfWAL is how far the WAL walked over can be replayed.

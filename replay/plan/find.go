@@ -32,7 +32,7 @@ func (e *evaluation) look() (*hit, error) {
 	case LSN:
 		return e.lookLSN()
 	case Immediate:
-		if e.walk.number() < size.PrevNumber(e.backup.StopLSN) {
+		if e.walk.number() < size.PrevNumber(e.backup.StopLSN) || e.endOfWAL() < e.backup.StopLSN {
 			return nil, nil
 		}
 		return e.consistency(), nil

@@ -154,6 +154,12 @@ func (d *decision) locatedElsewhere(g group, p catalog.Path, x sighting) error {
 			fmt.Sprintf("%s on timeline %s, which is not on the way to timeline %s (%s)", where, x.timeline, g.path.Timeline, g.path),
 			fmt.Sprintf("Ask for --timeline %s", p.Timeline))
 	}
+	// The younger copy of the segment that a timeline was left in may be missing.
+	if seg := g.path.Segment(d.s.SegmentSize.Number(x.lsn)); !d.s.Has(seg) {
+		return d.unreachable(
+			fmt.Sprintf("%s, and the way to timeline %s reads that position from WAL segment %s, which is missing from the archive", where, g.path.Timeline, seg.Name()),
+			fmt.Sprintf("Ask for --timeline %s", p.Timeline))
+	}
 	after, err := d.firstMoment(g, 0)
 	if err != nil {
 		return err

@@ -60,7 +60,7 @@ func decide(s *catalog.Snapshot, t Target) (*Plan, Needs, error) {
 	}
 	// A refusal tells what can be reached, and so does a warning about another
 	// timeline: both want to know the times of the windows' ends.
-	if err != nil || (t.Kind == Time && len(s.Timelines) > 1) {
+	if err != nil || (len(s.Timelines) > 1 && (t.Kind == Time || newestByDefault(t))) {
 		if needs := s.WindowNeeds(); !needs.Empty() {
 			return nil, needs, nil
 		}
@@ -110,6 +110,9 @@ func (d *decision) run() (*Plan, error) {
 		if first == nil {
 			first = err
 		}
+	}
+	if err := d.adviseElsewhere(groups[0].path, first); err != nil {
+		return nil, err
 	}
 	return nil, first
 }
@@ -231,15 +234,26 @@ func (d *decision) try(g group) (*Plan, error) {
 		}
 		switch o.verdict {
 		case found:
+			d.passedOver(outcomes)
 			return d.build(o)
 		case broken:
 			return nil, d.gap(g, o)
 		case absent:
-			return nil, d.tooLate(o)
+			return nil, d.tooLate(g, o)
 		}
 		outcomes = append(outcomes, o)
 	}
 	return nil, d.tooEarly(g, outcomes)
+}
+
+// passedOver warns of newer backups that are damaged: the plan does without
+// them, but whoever reads it should know.
+func (d *decision) passedOver(outcomes []outcome) {
+	for _, o := range outcomes {
+		if o.verdict == unusable {
+			d.warnings = append(d.warnings, fmt.Sprintf("Backup %s was passed over: %s.", o.backup.ID, o.reason))
+		}
+	}
 }
 
 // clockSlack is how far the clock of the machine that took a backup may differ

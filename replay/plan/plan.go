@@ -86,16 +86,23 @@ type Plan struct {
 	Path []Stretch `json:"path"`
 	// FirstSegment and LastSegment are the names of the first and the last
 	// segment that recovery needs, Segments is their number and StoredBytes about
-	// what they occupy in the repository.
+	// what they occupy in the repository. Fragments is the number of fragments among the objects:
+	// of segments that are not sealed, most often the last.
 	FirstSegment string `json:"first_segment"`
 	LastSegment  string `json:"last_segment"`
 	Segments     uint64 `json:"segments"`
 	StoredBytes  int64  `json:"stored_bytes"`
+	Fragments    int    `json:"fragments,omitempty"`
 
 	// Settings make PostgreSQL follow the plan: every recovery_target setting, the
-	// unused ones with an empty value. They leave to the restore what is not the
-	// plan's: restore_command and recovery_target_action.
+	// unused ones with an empty value, and recovery_prefetch where reading ahead
+	// would run into a hole behind the target. They leave to the restore what is
+	// not the plan's: restore_command and recovery_target_action.
 	Settings []Setting `json:"settings"`
+	// Follow is the recovery_target_timeline of a standby made by this plan: it
+	// shall go along when the cluster it follows is promoted to another timeline,
+	// unless one was asked for, or a newer one is archived that lies on another way.
+	Follow string `json:"-"`
 	// Minimums are settings that the WAL on the way demands of a hot standby at
 	// least, where they changed since the backup; the backup's own apply besides.
 	Minimums []Setting `json:"minimums,omitempty"`

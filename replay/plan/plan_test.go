@@ -219,6 +219,31 @@ func TestSettings(t *testing.T) {
 	}
 }
 
+// A standby goes along with a promotion, unless that could lead it elsewhere.
+func TestStandbyFollows(t *testing.T) {
+	w := newWorld(t)
+	for asked, want := range map[string]string{"": "latest", "latest": "latest", "2": "2", "1": "1", "current": "1"} {
+		p, err := w.plan(plan.Target{Kind: plan.Latest, Timeline: asked})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Follow != want {
+			t.Errorf("timeline %q: a standby follows %q, want %q", asked, p.Follow, want)
+		}
+	}
+	c, b := newScene()
+	c.commitAt(b, 0)
+	c.endSegment(b)
+	child := c.forkAt(b, 1)
+	c.endSegment(child)
+	c.backupAt(b, 2)
+	c.endSegment(b)
+	c.archive(t, everything)
+	if p := c.mustPlan(t, plan.Target{Kind: plan.Latest}); p.Timeline != 1 || p.Follow != "1" {
+		t.Errorf("beside a newer timeline: timeline %s, a standby follows %q", p.Timeline, p.Follow)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	w := newWorld(t)
 	for name, c := range map[string]struct {

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -81,12 +82,56 @@ func (d *decision) gap(g group, o outcome) error {
 	}
 	return &GapError{
 		Target: d.t.String(), Gaps: []catalog.Gap{*o.hole}, Backup: o.backup.ID,
-		Before: before, After: after, Windows: d.s.Windows(),
+		Before: before, After: after, Windows: d.s.Windows(), Advice: o.advice,
 	}
 }
 
+// adviseElsewhere adds to a refusal that a plan can be made on the way to
+// another timeline than the one chosen by default. Ids and names were looked for
+// there before. The error is errNeeds.
+func (d *decision) adviseElsewhere(chosen catalog.Path, refused error) error {
+	number, current, _ := d.t.timeline()
+	if number != 0 || current || d.t.Kind == XID || d.t.Kind == Name || d.t.Kind == Immediate {
+		return nil
+	}
+	for _, t := range slices.Backward(d.s.Timelines) {
+		if t.ID == chosen.Timeline {
+			continue
+		}
+		other := &decision{s: d.s, t: d.t}
+		other.t.Timeline = t.ID.String()
+		p, err := other.run()
+		if errors.Is(err, errNeeds) {
+			d.needs = other.needs
+			return errNeeds
+		}
+		if err != nil {
+			continue
+		}
+		advice := fmt.Sprintf("The way to timeline %s leads past it: if that one will do, ask for --timeline %s", t.ID, t.ID)
+		if d.t.Kind == Latest {
+			advice = fmt.Sprintf("The way to timeline %s is whole up to %s: if that will do, ask for --timeline %s", t.ID, p.Stop.End, t.ID)
+		}
+		var (
+			beyond *UnreachableError
+			gap    *GapError
+			none   *NoBackupError
+		)
+		switch {
+		case errors.As(refused, &beyond):
+			beyond.Advice = advice
+		case errors.As(refused, &gap):
+			gap.Advice = advice
+		case errors.As(refused, &none):
+			none.Advice = advice
+		}
+		return nil
+	}
+	return nil
+}
+
 // tooLate refuses a target that the archived WAL ends before.
-func (d *decision) tooLate(o outcome) error {
+func (d *decision) tooLate(g group, o outcome) error {
 	end := d.endOf(o)
 	last, err := d.lastTransaction(o.path, d.s.SegmentSize.Number(o.backup.StartLSN), o.lastNumber, end)
 	if err != nil {
@@ -101,8 +146,14 @@ func (d *decision) tooLate(o outcome) error {
 		reason = fmt.Sprintf("no commit or rollback is in the archived WAL (on the way to timeline %s) after backup %s began",
 			o.path.Timeline, o.backup.ID)
 	}
-	e := d.unreachable(reason, "--latest restores everything that is archived")
-	e.Before = &Point{LSN: end, Timeline: o.path.TimelineAt(end - 1), What: "the end of the archived WAL", Flags: d.flags(Latest, "")}
+	e := d.unreachable(reason, "")
+	if e.Before, err = d.end(g); err != nil {
+		return err
+	}
+	if e.Before == nil {
+		return e // its end cannot be reached either
+	}
+	e.Advice = "--latest restores everything that is archived"
 	if last != nil {
 		e.Before.Time = &last.Time
 		e.Before.What = "the end of the archived WAL, last transaction included,"

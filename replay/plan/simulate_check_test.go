@@ -13,7 +13,13 @@ import (
 
 func (c *cluster) branch(tli wal.TimelineID) *branch { return c.branches[tli-1] }
 
-func (c *cluster) has(seg wal.Segment) bool { return c.indexes[seg] != nil }
+// has reports whether recovery is given a segment, and up to where.
+func (c *cluster) has(seg wal.Segment) (end wal.LSN, ok bool) {
+	if end, ok = c.ends[seg]; ok {
+		return end, true
+	}
+	return seg.End(), c.indexes[seg] != nil
+}
 
 // checkPlan lets PostgreSQL follow a plan, with nothing but the segments it names.
 func (c *cluster) checkPlan(t *testing.T, context string, target plan.Target, p *plan.Plan) {
@@ -21,8 +27,9 @@ func (c *cluster) checkPlan(t *testing.T, context string, target plan.Target, p 
 	first, _ := wal.ParseSegment(p.FirstSegment, segment)
 	last, _ := wal.ParseSegment(p.LastSegment, segment)
 	b := c.branch(p.Timeline)
-	got := c.recover(p.Backup, b, target, func(seg wal.Segment) bool {
-		return seg.Number >= first.Number && seg.Number <= last.Number && c.has(seg)
+	got := c.recover(p.Backup, b, target, func(seg wal.Segment) (wal.LSN, bool) {
+		end, ok := c.has(seg)
+		return end, ok && seg.Number >= first.Number && seg.Number <= last.Number
 	})
 	s := p.Stop
 	switch {

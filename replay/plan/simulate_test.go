@@ -24,8 +24,9 @@ type end struct {
 }
 
 // recover is PostgreSQL: the loop of PerformWalRecovery over the records of a
-// timeline's branch, from a backup, with the files that have returns true for.
-func (c *cluster) recover(k catalog.Backup, b *branch, target plan.Target, have func(wal.Segment) bool) end {
+// timeline's branch, from a backup, with the files that have returns true for, as
+// far as it tells; zeros follow in the file then.
+func (c *cluster) recover(k catalog.Backup, b *branch, target plan.Target, have func(wal.Segment) (wal.LSN, bool)) end {
 	h := b.History()
 	if !h.Contains(k.Timeline, k.CheckpointLSN) || !h.Contains(k.StopTimeline, k.StopLSN-1) {
 		return end{err: "requested timeline is not a child of this server's history"}
@@ -105,11 +106,11 @@ func (c *cluster) recover(k catalog.Backup, b *branch, target plan.Target, have 
 // endOfFiles is where the WAL ends that recovery finds on the way to a timeline
 // (XLogFileReadAnyTLI): the newest timeline's file that is there, no older than
 // the one before. stray: one of them is of a timeline that was left before.
-func endOfFiles(h wal.History, from wal.LSN, have func(wal.Segment) bool) (end wal.LSN, stray bool) {
+func endOfFiles(h wal.History, from wal.LSN, have func(wal.Segment) (wal.LSN, bool)) (end wal.LSN, stray bool) {
 	spans := h.Path()
 	current := wal.TimelineID(0)
 	for n := segment.Number(from); ; n++ {
-		found, right := false, wal.TimelineID(0)
+		found, right, until := false, wal.TimelineID(0), wal.LSN(0)
 		for i := len(spans) - 1; i >= 0 && !found; i-- {
 			if segment.Number(spans[i].Begin) > n || spans[i].Timeline < current {
 				continue
@@ -117,12 +118,15 @@ func endOfFiles(h wal.History, from wal.LSN, have func(wal.Segment) bool) (end w
 			if right == 0 {
 				right = spans[i].Timeline
 			}
-			if have(wal.Segment{Timeline: spans[i].Timeline, Number: n, Size: segment}) {
-				found, current = true, spans[i].Timeline
+			if until, found = have(wal.Segment{Timeline: spans[i].Timeline, Number: n, Size: segment}); found {
+				current = spans[i].Timeline
 			}
 		}
 		if !found || current != right {
 			return wal.LSN(n) * wal.LSN(segment), found
+		}
+		if until != wal.LSN(n+1)*wal.LSN(segment) {
+			return until, false
 		}
 	}
 }
@@ -168,6 +172,11 @@ func (c *cluster) target() plan.Target {
 type tally struct {
 	reached map[plan.Kind]int
 	refused map[string]int
+	inside  int // of a segment of which not all is archived, recovery stopped
+}
+
+func newTally() *tally {
+	return &tally{reached: map[plan.Kind]int{}, refused: map[string]int{}}
 }
 
 // disagree lets plans and a simulation of PostgreSQL's recovery look for a
@@ -182,6 +191,9 @@ func disagree(t *testing.T, seed uint64, targets int, n *tally) {
 		context := fmt.Sprintf("seed %d, %s exclusive=%v timeline=%q backup=%q", seed, target, target.Exclusive, target.Timeline, target.Backup)
 		if err == nil {
 			n.reached[target.Kind]++
+			if last, _ := wal.ParseSegment(p.LastSegment, segment); c.ends[last] != 0 {
+				n.inside++
+			}
 			c.checkPlan(t, context, target, p)
 		} else {
 			n.refused[fmt.Sprintf("%T", err)]++
@@ -198,11 +210,14 @@ func TestSimulation(t *testing.T) {
 	if testing.Short() {
 		clusters = 15
 	}
-	n := &tally{map[plan.Kind]int{}, map[string]int{}}
+	n := newTally()
 	for seed := range uint64(clusters) {
 		disagree(t, seed, 60, n)
 	}
-	t.Logf("reached %v, refused %v", n.reached, n.refused)
+	t.Logf("reached %v, %d in unfinished segments, refused %v", n.reached, n.inside, n.refused)
+	if n.inside == 0 {
+		t.Error("no plan ended in an unfinished segment: the test tests nothing")
+	}
 	for _, k := range []plan.Kind{plan.Latest, plan.Time, plan.LSN, plan.XID, plan.Name, plan.Immediate} {
 		if n.reached[k] == 0 {
 			t.Errorf("no target of kind %s was ever reached: the test tests nothing", k)
@@ -227,7 +242,7 @@ func TestSoakSimulation(t *testing.T) {
 		t.Fatal(err)
 	}
 	seed, _ := strconv.ParseUint(os.Getenv("WALDEN_SEED"), 10, 64)
-	n := &tally{map[plan.Kind]int{}, map[string]int{}}
+	n := newTally()
 	first := seed
 	for until := time.Now().Add(duration); time.Now().Before(until); seed++ {
 		disagree(t, seed, 60, n)

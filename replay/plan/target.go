@@ -29,8 +29,12 @@ const (
 	Immediate Kind = "immediate"
 )
 
-// CurrentTimeline as Target.Timeline means the timeline the backup was taken on.
-const CurrentTimeline = "current"
+// LatestTimeline as Target.Timeline means the newest one that a backup leads to,
+// CurrentTimeline the one that the backup was taken on.
+const (
+	LatestTimeline  = "latest"
+	CurrentTimeline = "current"
+)
 
 // Target is what to restore to. The zero value of every field but Kind is a
 // usable default.
@@ -45,8 +49,8 @@ type Target struct {
 	// Exclusive stops just before the target instead of just after. It applies
 	// to Time, LSN and XID.
 	Exclusive bool `json:"exclusive"`
-	// Timeline is "" for the newest one that a backup leads to, CurrentTimeline,
-	// or a timeline's number in decimal.
+	// Timeline is LatestTimeline, which "" means too, CurrentTimeline, or a
+	// timeline's number in decimal.
 	Timeline string `json:"timeline,omitempty"`
 	// Backup is the id of the backup to start from; "": the newest that will do.
 	Backup string `json:"backup,omitempty"`
@@ -105,14 +109,14 @@ func validateName(name string) error {
 // timeline is the number asked for, 0 if none, and whether it is the backup's own.
 func (t Target) timeline() (tli wal.TimelineID, current bool, err error) {
 	switch t.Timeline {
-	case "":
+	case "", LatestTimeline:
 		return 0, false, nil
 	case CurrentTimeline:
 		return 0, true, nil
 	}
 	tli, err = wal.ParseTimelineID(t.Timeline)
 	if err != nil {
-		return 0, false, fmt.Errorf("timeline %q is neither a decimal number nor %q", t.Timeline, CurrentTimeline)
+		return 0, false, fmt.Errorf("timeline %q is neither a decimal number nor %q nor %q", t.Timeline, LatestTimeline, CurrentTimeline)
 	}
 	return tli, false, nil
 }

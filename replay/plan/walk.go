@@ -47,12 +47,16 @@ func (w *walk) number() uint64 { return w.next - 1 }
 func (w *walk) step() (ok bool, hole *catalog.Gap, err error) {
 	s, n := w.d.s, w.next
 	seg := w.path.Segment(n)
-	if !s.Has(seg) {
+	from := n
+	if n > w.first && s.IsOpen(w.path.Segment(n-1)) {
+		from = n - 1 // recovery stops inside it
+	}
+	if from < n || !s.Has(seg) {
 		last, any := s.LastOn(w.path)
 		if !any || last < n {
 			return false, nil, nil
 		}
-		gap := s.Holes(w.path, n, last)[0]
+		gap := s.Holes(w.path, from, last)[0]
 		return false, &gap, nil
 	}
 	if why, bad := s.Details.Unreadable[seg]; bad {

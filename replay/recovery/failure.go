@@ -98,6 +98,11 @@ type BinariesError struct {
 	Attempts []Attempt
 }
 
+// Hint says how to name another place.
+func (e *BinariesError) Hint() string {
+	return fmt.Sprintf("install the server of PostgreSQL %d, or name the directory of its programs with --pg-bin; the restore itself needs none: without --start PostgreSQL is started later", e.Major)
+}
+
 // Error names the version and every place that was looked at.
 func (e *BinariesError) Error() string {
 	var b strings.Builder

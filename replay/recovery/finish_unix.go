@@ -20,21 +20,43 @@ func (w *watch) finish(state State, err error) (*Outcome, error) {
 		State: state, Stop: w.seen.stop, RedoStart: w.seen.redoStart, ConsistentAt: w.seen.consistentAt,
 		LastTransaction: w.seen.lastTime, Major: w.major, BinDir: w.binDir, LogFile: w.logPath, Warnings: w.warnings,
 	}
-	if o.Stop.Kind == "" && state == Promoted {
+	if o.Stop.Kind == "" && state == Promoted && !w.over {
 		o.Stop = Stop{Kind: StopEndOfWAL, Message: "the end of the WAL was reached, no target was set"}
 	}
 	switch state {
 	case Promoted:
 		o.NewTimeline = w.seen.newTimeline
 		w.locatePromotion(o)
+		if err = w.endedEarly(o); err != nil {
+			o.State = Failed
+			w.server.stop() // nobody shall take it for what was asked for
+		}
 	case PausedAtTarget, StandingBy:
 		w.locateLive(o)
 	default:
 		w.locateStopped(o)
 	}
 	w.settle(o)
+	if err == nil && !w.options.TellLater {
+		if told := Told(w.directory); told != nil {
+			o.Warnings = append(o.Warnings, told.Error())
+		}
+	}
 	o.Duration = time.Since(w.began)
 	return o, err
+}
+
+// endedEarly finds that recovery, without a target, has ended before the WAL
+// that was proved to be there has: restore_command said that there is no more.
+func (w *watch) endedEarly(o *Outcome) error {
+	if o.Stop.Kind != StopEndOfWAL || !o.LSNExact || o.LSN >= w.options.Expect {
+		return nil
+	}
+	return &Failure{
+		Kind: FailureTargetNotReached, LogFile: w.logPath,
+		Reason: fmt.Sprintf("recovery ended at %s, and the plan proved that the WAL goes on to %s", o.LSN, w.options.Expect),
+		Hint:   "WAL has gone from the archive since, or could not be replayed: make the plan again, and restore into another directory",
+	}
 }
 
 // settle says what is left running, and how to go on.
@@ -76,6 +98,12 @@ func (w *watch) locatePromotion(o *Outcome) {
 		return
 	}
 	last := h.Entries[len(h.Entries)-1]
+	if w.over {
+		o.Stop.Message = "recovery had ended before this run: " + last.Reason
+		if last.Reason == "no recovery target specified" {
+			o.Stop.Kind = StopEndOfWAL
+		}
+	}
 	o.LSN, o.LSNExact, o.Timeline = last.End, true, last.Timeline
 }
 
@@ -106,8 +134,9 @@ func (w *watch) locateStopped(o *Outcome) {
 		o.LSN = max(o.LSN, c.MinRecoveryPoint)
 	}
 	o.Timeline = w.timelineAt(o.LSN)
-	if o.LastTransaction.IsZero() {
-		o.LastTransaction = w.answer.lastTime
+	// The server's last answer is older than where replay has come to since.
+	if o.LastTransaction.IsZero() && o.Stop.Kind == StopTransaction && !o.Stop.Before {
+		o.LastTransaction = o.Stop.Time
 	}
 }
 

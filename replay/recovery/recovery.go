@@ -3,7 +3,10 @@ package recovery
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"runtime"
 
 	"github.com/walden-pg/walden/wal"
@@ -12,10 +15,26 @@ import (
 // ErrUnsupported is returned by Run on systems where it cannot run a server.
 var ErrUnsupported = errors.New("recovery: running PostgreSQL is not supported on " + runtime.GOOS)
 
+// UnfinishedName is the file in the data directory that says that a run has
+// started a server there and that its end has not been told: it was killed,
+// cancelled, or recovery failed. The same run again goes on from there, also where
+// recovery itself has come to its end. Run removes it, or Told.
+const UnfinishedName = ".walden-recovery"
+
+// Told says that the outcome of a run has been told to whoever waits for it:
+// from now on the server is meant to be there, and no further run touches it.
+func Told(directory string) error {
+	err := os.Remove(filepath.Join(directory, UnfinishedName))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("recovery: %w", err)
+	}
+	return nil
+}
+
 // Options say what to run and how.
 type Options struct {
 	// Directory is the restored data directory. It must contain recovery.signal
-	// or standby.signal.
+	// or standby.signal, or UnfinishedName.
 	Directory string
 	// BinDir is where the server's programs are; empty: they are looked for.
 	BinDir string
@@ -25,7 +44,7 @@ type Options struct {
 	ConfigDirectory string
 	// RunDirectory is made for the server's socket; empty: Directory + ".run",
 	// or a directory in the system's temporary directory where that path would
-	// be too long for a socket or cannot be made.
+	// be too long for a socket, holds a comma or cannot be made.
 	RunDirectory string
 	// LogFile is appended to; empty: Directory + ".log", or a file in the run
 	// directory where that cannot be written.
@@ -43,10 +62,15 @@ type Options struct {
 	// the name of the directory's owner, and "postgres". Where that is refused
 	// the outcome is told without it.
 	User, Database string
-	// Expect is where the plan expects replay to stop; 0: not known. It serves Progress only.
+	// Expect is where the plan expects replay to stop; 0: not known. It serves
+	// Progress and, where no target is set, as the least that must be replayed: a
+	// recovery that took what is missing for the end of the WAL is a *Failure.
 	Expect wal.LSN
 	// StopAfter stops the server once it has reached its target.
 	StopAfter bool
+	// TellLater leaves UnfinishedName in place after a good outcome: the caller calls
+	// Told when it has passed that on.
+	TellLater bool
 	// Logger gets what a person may want to see when debugging; nil: nothing is logged.
 	Logger *slog.Logger
 	// Progress is called about twice a second, and when the stage changes, from
@@ -61,7 +85,8 @@ type Options struct {
 // the error is not nil. Errors are *Failure when the server did not reach its
 // target, *RunningError, *BinariesError, ErrUnsupported, ctx's error (the server
 // is then stopped, and the same call may be made again), or those of the file system.
-// There is no time limit of its own.
+// There is no time limit of its own. A server that a run which was killed has left
+// behind is stopped first, and recovery goes on.
 func Run(ctx context.Context, o Options) (*Outcome, error) {
 	return run(ctx, o)
 }

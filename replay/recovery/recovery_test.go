@@ -22,6 +22,7 @@ import (
 type origin struct {
 	*pgtest.Cluster
 	archive, backup string
+	last            string // the last segment that is archived
 	// Between the second and the third row.
 	afterSecond time.Time
 	secondXID   uint32
@@ -60,11 +61,8 @@ func newOrigin(t *testing.T, major int) *origin {
 	o.beforeThird = parseLSN(t, o.LSN())
 	o.Exec("insert into t values (3)")
 	o.end = parseLSN(t, o.LSN())
-	last := o.SwitchWAL()
-	o.Eventually(func(context.Context) error {
-		_, err := os.Stat(filepath.Join(o.archive, last))
-		return err
-	})
+	o.last = o.SwitchWAL()
+	o.WaitArchived(o.last)
 	return o
 }
 
@@ -341,11 +339,7 @@ func (o *origin) testSettingsLater(t *testing.T) {
 	c := o.With(t)
 	c.Configure(map[string]string{"max_connections": "60"})
 	c.Restart()
-	last := c.SwitchWAL()
-	c.Eventually(func(context.Context) error {
-		_, err := os.Stat(filepath.Join(o.archive, last))
-		return err
-	})
+	c.WaitArchived(c.SwitchWAL())
 	got, err := o.run(t, dir, nil)
 	f := failure(t, got, err)
 	if f.Kind != recovery.FailureSettings || f.Parameter == nil || f.Parameter.Primary != 60 || f.Parameter.Value != 40 {
@@ -390,6 +384,7 @@ func TestServerThatDies(t *testing.T) {
 			t.Fatal("the server runs")
 		}
 		// And the directory can be taken up again.
+		write(t, dir+".quick", "")
 		again, err := o.run(t, dir, nil)
 		if err != nil || again.State != recovery.Promoted || o.rows(t, again) != "1,2,3" {
 			t.Errorf("again: %+v, %v", again, err)
@@ -397,9 +392,13 @@ func TestServerThatDies(t *testing.T) {
 	})
 }
 
-// slow is a restored directory whose restore_command takes its time.
+// slow is a restored directory whose recovery goes on for a while after it has
+// begun: the last segment takes its time, unless DIR.quick exists.
 func (o *origin) slow(t *testing.T) string {
-	return o.restored(t, map[string]string{"restore_command": "sleep 0.4; cp " + o.archive + "/%f %p"})
+	dir := o.restored(t, nil)
+	write(t, filepath.Join(dir, "postgresql.auto.conf"), fmt.Sprintf(
+		"restore_command = 'case %%f in %s) test -e %s.quick || sleep 10;; esac; cp %s/%%f %%p'\narchive_mode = off\n", o.last, dir, o.archive))
+	return dir
 }
 
 // signalOnce sends a signal to the server as soon as it replays.

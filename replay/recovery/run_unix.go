@@ -36,6 +36,9 @@ func run(ctx context.Context, o Options) (*Outcome, error) {
 		w.log = slog.New(slog.DiscardHandler)
 	}
 	w.seen.segmentSize = s.control.SegmentSize
+	if s.over {
+		w.seen.newTimeline = s.newestHistory()
+	}
 	w.session = session{owner: s.owner, user: o.User, database: o.Database}
 	if w.session.user == "" {
 		w.session.user = s.owner.userName()
@@ -43,7 +46,10 @@ func run(ctx context.Context, o Options) (*Outcome, error) {
 	if w.session.database == "" {
 		w.session.database = "postgres"
 	}
-	if w.server, err = s.start(); err != nil {
+	if err = s.markUnfinished(); err == nil {
+		w.server, err = s.start()
+	}
+	if err != nil {
 		s.removeRunDirectory()
 		return nil, err
 	}
@@ -108,7 +114,7 @@ func (w *watch) judge(ended bool) (State, bool) {
 		return Failed, true
 	case o.pausedAtEnd:
 		return PausedAtTarget, true
-	case o.complete && o.ready:
+	case (o.complete || w.over) && o.ready:
 		return Promoted, true
 	case o.standby && o.consistentAt != 0 && o.readyReadOnly:
 		return StandingBy, true

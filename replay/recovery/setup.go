@@ -31,6 +31,7 @@ type setup struct {
 	runDir    string
 	logPath   string
 	configDir string    // where the configuration was restored to; may not exist
+	over      bool      // recovery had ended with a promotion before this run
 	needed    []setting // what any start of this directory needs
 	settings  []setting // all, later ones win
 	warnings  []string
@@ -60,20 +61,23 @@ func prepare(ctx context.Context, o Options) (*setup, error) {
 	if s.major, err = Major(directory); err != nil {
 		return nil, err
 	}
-	if running, alive := RunningServer(directory); alive {
+	if running, alive := RunningServer(directory); alive && !exists(filepath.Join(directory, UnfinishedName)) {
 		return nil, &RunningError{directory, *running}
 	}
-	if err := checkSignal(directory); err != nil {
+	if s.over, err = recoveryOver(directory); err != nil {
 		return nil, err
-	}
-	if s.control, err = control.ReadDirectory(directory); err != nil {
-		return nil, fmt.Errorf("recovery: %w", err)
 	}
 	if s.owner, err = ownerOf(directory); err != nil {
 		return nil, err
 	}
 	if s.binDir, err = FindBinaries(ctx, s.major, o.BinDir); err != nil {
 		return nil, err
+	}
+	if err := s.endEarlier(ctx); err != nil {
+		return nil, err
+	}
+	if s.control, err = control.ReadDirectory(directory); err != nil {
+		return nil, fmt.Errorf("recovery: %w", err)
 	}
 	if s.configDir == "" {
 		s.configDir = directory + ".config"
@@ -91,15 +95,20 @@ func prepare(ctx context.Context, o Options) (*setup, error) {
 	return s, nil
 }
 
-func checkSignal(directory string) error {
+// recoveryOver tells that the directory needs no recovery any more, which is an
+// error unless a run was cut off there that could not say so.
+func recoveryOver(directory string) (bool, error) {
 	for _, name := range []string{"recovery.signal", "standby.signal"} {
 		if _, err := os.Lstat(filepath.Join(directory, name)); err == nil {
-			return nil
+			return false, nil
 		} else if !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("recovery: %w", err)
+			return false, fmt.Errorf("recovery: %w", err)
 		}
 	}
-	return fmt.Errorf("recovery: %s has neither recovery.signal nor standby.signal: "+
+	if exists(filepath.Join(directory, UnfinishedName)) {
+		return true, nil
+	}
+	return false, fmt.Errorf("recovery: %s has neither recovery.signal nor standby.signal: "+
 		"its recovery is over, or it was not restored for one; start it with pg_ctl", directory)
 }
 
@@ -107,21 +116,24 @@ func checkSignal(directory string) error {
 // that a socket's path may have on the strictest system.
 const maxSocketDirectory = 103 - len("/.s.PGSQL.65535.lock")
 
+// temporaryRun begins the name of a run directory among temporary files.
+const temporaryRun = "walden-run-"
+
 func (s *setup) makeRunDirectory(path string) (string, error) {
 	chosen := path != ""
 	if !chosen {
 		path = s.directory + ".run"
 	}
 	err := errors.ErrUnsupported
-	if len(path) <= maxSocketDirectory {
+	if len(path) <= maxSocketDirectory && !strings.Contains(path, ",") { // clients take a list of hosts
 		err = os.Mkdir(path, 0o755)
 	}
 	if err != nil && !errors.Is(err, os.ErrExist) {
 		if chosen && !errors.Is(err, errors.ErrUnsupported) {
 			return "", fmt.Errorf("recovery: directory for the socket: %w", err)
 		}
-		// The path is too long, or the directory's parent is not ours to write to.
-		if path, err = os.MkdirTemp("", "walden-run-"); err != nil {
+		// No client could name the path, or the directory's parent is not ours to write to.
+		if path, err = os.MkdirTemp("", temporaryRun); err != nil {
 			return "", fmt.Errorf("recovery: directory for the socket: %w", err)
 		}
 	}
@@ -176,7 +188,7 @@ func (s *setup) decideSettings(ctx context.Context, o Options) error {
 		{"data_directory", s.directory},
 		{"logging_collector", "off"}, {"log_destination", "stderr"}, {"lc_messages", "C"},
 		{"log_line_prefix", logPrefix}, {"log_min_messages", "warning"}, {"log_error_verbosity", "default"},
-		{"hot_standby", "on"}, {"unix_socket_directories", s.runDir},
+		{"hot_standby", "on"}, {"unix_socket_directories", quoteInList(s.runDir)},
 	}...)
 	if !o.KeepListening {
 		// Without a network there is no use for certificates, which this
@@ -205,6 +217,10 @@ func (s *setup) decideSettings(ctx context.Context, o Options) error {
 	}
 	return s.locateHBA(ctx)
 }
+
+// quoteInList writes a directory as an element of a list of directories, where
+// commas divide and blanks at the ends are dropped (SplitDirectoriesString).
+func quoteInList(dir string) string { return `"` + strings.ReplaceAll(dir, `"`, `""`) + `"` }
 
 // guard makes sure that a configuration which was written for the original's
 // directory cannot lead the server there at a later start.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/walden-pg/walden/replay/plan"
 	"github.com/walden-pg/walden/replay/recovery"
 	"github.com/walden-pg/walden/wal/control"
 )
@@ -24,7 +25,7 @@ var standardDirectories = []string{
 
 // complete does everything that follows the copying of files.
 func (r *restorer) complete() error {
-	steps := []func() error{r.checkControl, r.makeDirectories, r.makeLinks, r.rewriteMap, r.configure, r.syncAll, r.placeControl, r.unmarkAll}
+	steps := []func() error{r.checkControl, r.makeDirectories, r.makeIncluded, r.makeLinks, r.rewriteMap, r.configure, r.syncAll, r.placeControl, r.unmarkAll}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return fmt.Errorf("restore: %w", err)
@@ -240,6 +241,9 @@ func (r *restorer) startCommand() string {
 // warn gathers what a person should know.
 func (r *restorer) warn() []string {
 	list := append([]string(nil), r.plan.Warnings...)
+	if r.options.Standby && r.plan.Follow != "" && r.plan.Follow != plan.LatestTimeline {
+		list = append(list, fmt.Sprintf("the standby stays on timeline %s: it will not follow a promotion unless recovery_target_timeline is set to latest", r.plan.Timeline))
+	}
 	conf := r.manifest.Settings["config_file"]
 	outside := conf != "" && !strings.HasPrefix(slashes(conf), strings.TrimSuffix(slashes(r.manifest.Settings["data_directory"]), "/")+"/")
 	switch {

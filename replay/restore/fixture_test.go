@@ -110,7 +110,11 @@ func (f *fixture) addStandard(o fixtureOptions) {
 		f.manifest.Settings["hba_file"] = "/etc/hba/pg_hba.conf"
 		f.manifest.Settings["external_pid_file"] = "/run/pg.pid"
 		for _, path := range []string{"/etc/pg/main.conf", "/etc/pg/conf.d/more.conf", "/etc/hba/pg_hba.conf", "/opt/shared.conf"} {
-			f.add(basebackup.FileEntry{Path: path, Kind: basebackup.KindConfig}, []byte("# "+path+"\n"))
+			text := "# " + path + "\n"
+			if path == "/etc/pg/main.conf" {
+				text += "include_dir 'conf.d'\ninclude_dir = 'empty.d'\ninclude_dir '/etc/elsewhere'\ninclude_dir '../above'\n"
+			}
+			f.add(basebackup.FileEntry{Path: path, Kind: basebackup.KindConfig}, []byte(text))
 			f.manifest.ConfigFiles = append(f.manifest.ConfigFiles, path)
 		}
 	}

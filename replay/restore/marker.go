@@ -97,7 +97,7 @@ func checkParent(path string) error {
 func (p *place) occupied(names []string) error {
 	if s, alive := recovery.RunningServer(p.path); alive {
 		return &TargetError{Path: p.path, Reason: fmt.Sprintf("a PostgreSQL server is running there (pid %d)", s.PID),
-			Advice: "restore into another, empty directory"}
+			Advice: "restore into another, empty directory; if a run of restore --start that was killed left it there, stop it (pg_ctl -D " + p.path + " stop) and run that command again"}
 	}
 	if slices.Contains(names, MarkerName) {
 		return p.marked(names)

@@ -46,6 +46,10 @@ type Options struct {
 	KeepArchiving bool
 	// Set are further settings; they win over all others in the data directory.
 	Set map[string]string
+	// Resume takes a directory up that an earlier run of the same call has
+	// restored completely, and on which the recovery that followed was cut off
+	// (recovery.UnfinishedName). The caller goes on with that recovery.
+	Resume bool
 	// Owner is the user who shall own the files, by name or number, when run
 	// as root; empty: the owner of the existing target directory unless that
 	// is root, else the user postgres. Others can only own what they make.

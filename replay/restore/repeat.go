@@ -8,28 +8,31 @@ import (
 	"strings"
 	"time"
 
+	"github.com/walden-pg/walden/replay/recovery"
 	"github.com/walden-pg/walden/wal/control"
 )
 
 // alreadyDone reports whether the data directory is what this very call would
 // make, whole and never started: then an earlier run was killed after its last
 // step, before it could say so. The marker, which goes last, is gone; the
-// settings and the places of tablespaces are those of this call; and the server, which leaves
-// postmaster.opts behind, was never there.
+// settings and the places of tablespaces are those of this call; and the server,
+// which leaves postmaster.opts behind, was never there, unless the recovery that
+// followed was cut off and this call is to go on with it.
 func (r *restorer) alreadyDone(t *targets) bool {
 	data := t.data.path
 	absent := func(name string) bool {
 		_, err := os.Lstat(filepath.Join(data, name))
 		return os.IsNotExist(err)
 	}
-	if !absent(MarkerName) || !absent("postmaster.pid") || !absent("postmaster.opts") {
+	cutOff := r.options.Resume && !absent(recovery.UnfinishedName)
+	if !absent(MarkerName) || !cutOff && (!absent("postmaster.pid") || !absent("postmaster.opts")) {
 		return false
 	}
 	signal := "recovery.signal"
 	if r.options.Standby {
 		signal = "standby.signal"
 	}
-	if absent(signal) {
+	if absent(signal) && !cutOff { // a promotion removes it
 		return false
 	}
 	c, err := control.Read(filepath.Join(data, filepath.FromSlash(controlPath)))

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/walden-pg/walden/replay/recovery"
 )
 
 // A restore that was killed when everything was done, but before it could say
@@ -46,4 +48,17 @@ func TestRepeat(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused("a server was there", o)
+
+	// Its recovery was cut off, and this call goes on with it.
+	if err := os.WriteFile(filepath.Join(o.To, recovery.UnfinishedName), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused("a server was there, and this call starts none", o)
+	o.Resume = true
+	if _, err := f.restore(t, o); err != nil {
+		t.Errorf("recovery was cut off: %v", err)
+	}
+	other = o
+	other.Action = ActionShutdown
+	refused("another action, after recovery was cut off", other)
 }

@@ -77,8 +77,17 @@ func checkConfig(t *testing.T, o Options, got *Result) {
 		"postgresql.conf": "/etc/pg/main.conf", "conf.d/more.conf": "/etc/pg/conf.d/more.conf",
 		"pg_hba.conf": "/etc/hba/pg_hba.conf", "other/opt/shared.conf": "/opt/shared.conf",
 	} {
-		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != "# "+text+"\n" {
+		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !strings.HasPrefix(string(b), "# "+text+"\n") {
 			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+	// A directory that is included must be there, even an empty one.
+	if info, err := os.Stat(filepath.Join(dir, "empty.d")); err != nil || !info.IsDir() {
+		t.Errorf("the empty directory that is included: %v", err)
+	}
+	for _, path := range []string{dir + "/etc", o.To + "/../above"} {
+		if _, err := os.Stat(path); err == nil {
+			t.Errorf("%s was made", path)
 		}
 	}
 	for _, want := range []string{"config_file=" + dir, "hba_file=" + dir, "data_directory=" + o.To, "external_pid_file=" + o.To + ".pid"} {
@@ -137,7 +146,7 @@ func TestSettings(t *testing.T) {
 		"restore_command": `'C:\\walden wal-get ''it''''s'' %f "%p"'`, "recovery_target_time": "'2026-11-22 22:00:00+00'",
 		"recovery_target_name": "''", "recovery_target": "''", "recovery_target_action": "'pause'", "recovery_target_timeline": "'1'",
 		"archive_mode": "'on'", "archive_command": "''", "archive_library": "''", "synchronous_standby_names": "''",
-		"primary_conninfo": "''", "primary_slot_name": "''", "archive_cleanup_command": "''", "my.own": `'a\nb'`,
+		"primary_conninfo": "''", "primary_slot_name": "''", "archive_cleanup_command": "''", "recovery_min_apply_delay": "'0'", "my.own": `'a\nb'`,
 	} {
 		if last[name] != want {
 			t.Errorf("%s = %s, want %s", name, last[name], want)
@@ -181,7 +190,7 @@ func TestStandbyAndKeepArchiving(t *testing.T) {
 		t.Errorf("%v", names)
 	}
 	for _, s := range got.Settings {
-		if strings.HasPrefix(s.Name, "archive_") && s.Name != "archive_cleanup_command" || s.Name == "recovery_target_action" ||
+		if strings.HasPrefix(s.Name, "archive_") && s.Name != "archive_cleanup_command" || s.Name == "recovery_target_action" || s.Name == "recovery_min_apply_delay" ||
 			s.Name == "recovery_target_time" && s.Value != "" {
 			t.Errorf("%s = %s", s.Name, s.Value)
 		}
@@ -200,6 +209,8 @@ func TestRefusedOptions(t *testing.T) {
 		"is the plan's":          func(o *Options) { o.Set = map[string]string{"Recovery_target_xid": "7"} },
 		"no effect":              func(o *Options) { o.Set = map[string]string{"data_directory": "/"} },
 		"no tablespace":          func(o *Options) { o.Tablespaces["/nowhere"] = "/tmp/x" },
+		"two places":             func(o *Options) { o.Tablespaces["/srv/ts/"] = "/tmp/x" },
+		"line break":             func(o *Options) { o.To += "\nx" },
 		"absolute":               func(o *Options) { o.Tablespaces["/srv/ts"] = "relative" },
 		"not apart from":         func(o *Options) { o.Tablespaces["/srv/ts"] = o.To + "/pg_ts" },
 		"not apart":              func(o *Options) { o.Tablespaces["/srv/ts"] = o.To },
@@ -398,5 +409,26 @@ func BenchmarkRestore(b *testing.B) {
 				b.StartTimer()
 			}
 		})
+	}
+}
+
+func TestInsideACluster(t *testing.T) {
+	fo := fixtureOptions{}
+	f := newFixture(t, fo)
+	f.publish(fo)
+	o := f.options(t)
+	if _, err := f.restore(t, o); err != nil {
+		t.Fatal(err)
+	}
+	second := f.options(t)
+	second.To = filepath.Join(o.To, "base", "restored")
+	other := f.options(t)
+	other.Tablespaces = map[string]string{"/srv/ts": filepath.Join(o.To, "ts")}
+	for _, o := range []Options{second, other} {
+		_, err := f.restore(t, o)
+		var refused *TargetError
+		if !errors.As(err, &refused) || !strings.Contains(err.Error(), "inside the data directory") {
+			t.Errorf("to %s, %v: error %v", o.To, o.Tablespaces, err)
+		}
 	}
 }

@@ -104,6 +104,9 @@ func (s *settings) addTarget(p *plan.Plan, o Options) error {
 		if o.Standby && line.Name != "recovery_target_timeline" {
 			continue
 		}
+		if o.Standby && p.Follow != "" {
+			line.Value = p.Follow
+		}
 		if isTarget {
 			s.lines = slices.DeleteFunc(s.lines, func(l plan.Setting) bool { return l.Name == line.Name })
 		}
@@ -111,6 +114,8 @@ func (s *settings) addTarget(p *plan.Plan, o Options) error {
 	}
 	if !o.Standby {
 		s.add("recovery_target_action", string(o.Action))
+		// That of a delayed standby would hold this recovery up as well.
+		s.add("recovery_min_apply_delay", "0")
 	}
 	return nil
 }

@@ -39,6 +39,11 @@ func checkTargets(o Options, m *basebackup.Manifest) (*targets, error) {
 	if err := t.checkNesting(); err != nil {
 		return nil, err
 	}
+	for _, p := range t.all() {
+		if err := checkOutside(p.path); err != nil {
+			return nil, err
+		}
+	}
 	if t.data, err = inspect(t.data.path); err != nil {
 		return nil, err
 	}
@@ -64,6 +69,9 @@ func chooseTargets(o Options, m *basebackup.Manifest) (*targets, error) {
 	var err error
 	if t.data.path, err = resolve(o.To); err != nil {
 		return nil, err
+	}
+	if strings.ContainsAny(t.data.path, "\n\r") {
+		return nil, &TargetError{Path: t.data.path, Reason: "its name holds a line break, and postmaster.pid has the name on a line"}
 	}
 	if len(m.ConfigFiles) > 0 {
 		dir := o.ConfigDirectory
@@ -128,10 +136,13 @@ func (t *targets) chooseTablespaces(o Options, m *basebackup.Manifest) error {
 		if ts.InPlace {
 			continue
 		}
-		location := ts.Location
+		location, named := ts.Location, false
 		for old, new := range o.Tablespaces {
 			if old == ts.Location || strings.TrimRight(old, "/") == ts.Location {
-				location = new
+				if named {
+					return fmt.Errorf("restore: tablespace %s is given two places", ts.Location)
+				}
+				location, named = new, true
 				delete(unused, old)
 			}
 		}
@@ -191,6 +202,20 @@ func (t *targets) checkNesting() error {
 				return &TargetError{Path: b.path, Reason: "it is not apart from " + a.path,
 					Advice: "the data directory, tablespaces and configuration must be in separate directories"}
 			}
+		}
+	}
+	return nil
+}
+
+// checkOutside refuses a directory inside another cluster's data directory:
+// its server would take what is there for its own, and its backups would hold it.
+func checkOutside(path string) error {
+	for dir := filepath.Dir(path); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		_, version := os.Lstat(filepath.Join(dir, "PG_VERSION"))
+		_, control := os.Lstat(filepath.Join(dir, controlPath))
+		if version == nil && control == nil {
+			return &TargetError{Path: path, Reason: "it lies inside the data directory of a cluster, " + dir,
+				Advice: "restore into a directory outside of it"}
 		}
 	}
 	return nil
@@ -293,7 +318,10 @@ func (p *place) begin(d disk, m *marker, own *owner) error {
 	}
 	// Where this is refused the directory belongs to another user, and a server
 	// that we could start would refuse it too.
-	if err := d.Chmod(p.path, 0o700); err != nil {
+	if err := d.Chmod(p.path, 0o700); errors.Is(err, fs.ErrPermission) {
+		return &TargetError{Path: p.path, Reason: "it belongs to another user", Err: err,
+			Advice: "give the directory to the user that runs PostgreSQL, and run this as that user"}
+	} else if err != nil {
 		return err
 	}
 	return m.mark(d, p.path)

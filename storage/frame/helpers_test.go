@@ -112,7 +112,7 @@ func noLeaks(t *testing.T) {
 	t.Helper()
 	before := runtime.NumGoroutine()
 	t.Cleanup(func() {
-		for range 200 {
+		for range 4000 {
 			if runtime.NumGoroutine() <= before {
 				return
 			}

@@ -48,6 +48,7 @@ func (o *Options) client(ctx context.Context) (*awss3.Client, error) {
 		load = append(load, config.WithCredentialsProvider(
 			credentials.NewStaticCredentialsProvider(o.AccessKey, o.SecretKey, o.SessionToken)))
 	}
+	load = append(load, silent)
 	cfg, err := config.LoadDefaultConfig(ctx, load...)
 	if err != nil {
 		return nil, &configError{err}

@@ -13,7 +13,9 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/aws/aws-sdk-go-v2/config"
 	smithy "github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/walden-pg/walden/storage"
@@ -57,6 +59,9 @@ func (s *Store) fail(ctx context.Context, op, key string, err error) error {
 	return e
 }
 
+// silent keeps the SDK from logging on standard error: its errors tell the same.
+func silent(o *config.LoadOptions) error { o.Logger = logging.Nop{}; return nil }
+
 // plain says in few words what the SDK says in many: the store's own words, or
 // what happened on the way to it.
 func plain(err error) error {
@@ -64,6 +69,10 @@ func plain(err error) error {
 	var resp *smithyhttp.ResponseError
 	if errors.As(err, &api) && errors.As(err, &resp) {
 		return &answerError{api: api, status: resp.HTTPStatusCode(), err: err}
+	}
+	var send *smithyhttp.RequestSendError
+	if errors.As(err, &send) {
+		return send.Err // around it the SDK speaks of an answer, with status 0
 	}
 	var op *smithy.OperationError
 	if errors.As(err, &op) {
@@ -93,7 +102,7 @@ func (e *answerError) Unwrap() error { return e.err }
 func (s *Store) judge(err error) verdict {
 	var missing *credentialsError
 	if errors.As(err, &missing) {
-		return verdict{temporary: missing.had, hint: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE with a shared credentials file, or give the machine a role"}
+		return verdict{temporary: missing.had, hint: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE with a shared credentials file, or give the machine a role; now: " + s.where()}
 	}
 	var cfg *configError
 	if errors.As(err, &cfg) {
@@ -168,9 +177,9 @@ func (s *Store) judgeCode(code string, resp *smithyhttp.ResponseError) (verdict,
 	case "InvalidAccessKeyId":
 		return verdict{cause: fs.ErrPermission, hint: "the store does not know this access key: check it, and that it belongs to this endpoint; now: " + s.where()}, true
 	case "SignatureDoesNotMatch":
-		return verdict{cause: fs.ErrPermission, hint: "check the secret key, and that nothing between here and the store rewrites requests"}, true
+		return verdict{cause: fs.ErrPermission, hint: "check the secret key, and that nothing between here and the store rewrites requests; now: " + s.where()}, true
 	case "ExpiredToken", "InvalidToken", "TokenRefreshRequired", "ExpiredTokenException":
-		return verdict{cause: fs.ErrPermission, hint: "the session token has expired or is wrong: renew the credentials"}, true
+		return verdict{cause: fs.ErrPermission, hint: "the session token has expired or is wrong: renew the credentials; now: " + s.where()}, true
 	case "RequestTimeTooSkewed":
 		// The SDK learns the difference from this answer.
 		return verdict{temporary: true, hint: "the clock of this machine is wrong: synchronise it"}, true

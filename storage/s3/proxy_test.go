@@ -464,8 +464,12 @@ func TestConcurrency(t *testing.T) {
 	s := open(t, o)
 	var now, most atomic.Int64
 	p.rule("UploadPart", 1000, func(w http.ResponseWriter, forward func() *httptest.ResponseRecorder) {
-		if n := now.Add(1); n > most.Load() {
-			most.Store(n)
+		n := now.Add(1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		// The second comes while the first waits, or never; a third would come now.
+		for end := time.Now().Add(20 * time.Second); most.Load() < 2 && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(20 * time.Millisecond)
 		a := forward()

@@ -240,7 +240,7 @@ func TestStalls(t *testing.T) {
 	defer server.Close()
 	defer close(release)
 	o := scriptedOptions(server.URL)
-	o.idle = 150 * time.Millisecond
+	o.idle = time.Second
 	s := open(t, o)
 	start := time.Now()
 	_, statErr := s.Stat(t.Context(), "a")
@@ -256,7 +256,7 @@ func TestStalls(t *testing.T) {
 	if _, err := io.ReadFull(r, make([]byte, 5)); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(3 * o.idle)
+	time.Sleep(2 * o.idle)
 	if _, err := io.ReadFull(r, make([]byte, 5)); err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func TestStalls(t *testing.T) {
 			t.Errorf("%s: %v", op, err)
 		}
 	}
-	if d := time.Since(start); d > 20*time.Second {
+	if d := time.Since(start); d > time.Minute {
 		t.Errorf("it took %v", d)
 	}
 }
@@ -281,12 +281,12 @@ func TestSlowButAlive(t *testing.T) {
 		for i := range 10 {
 			fmt.Fprint(w, i)
 			_ = http.NewResponseController(w).Flush()
-			time.Sleep(60 * time.Millisecond)
+			time.Sleep(250 * time.Millisecond)
 		}
 	}))
 	defer server.Close()
 	o := scriptedOptions(server.URL)
-	o.idle = 300 * time.Millisecond
+	o.idle = 2 * time.Second
 	b, err := storage.ReadAll(t.Context(), open(t, o), "a", 10)
 	if err != nil || string(b) != "0123456789" {
 		t.Fatalf("%q, %v", b, err)
@@ -348,6 +348,9 @@ func TestUnreachable(t *testing.T) {
 	for op, err := range operations(t.Context(), open(t, scriptedOptions("http://"+l.Addr().String()))) {
 		if !storage.Retryable(err) || !strings.Contains(storage.Hint(err), l.Addr().String()) || errors.Is(err, storage.ErrNotExist) {
 			t.Errorf("%s: %v; hint %q", op, err, storage.Hint(err))
+		}
+		if strings.Contains(err.Error(), "StatusCode") {
+			t.Errorf("%s speaks of an answer where none came: %v", op, err)
 		}
 	}
 	o := scriptedOptions("http://walden.invalid")

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/storage/frame"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/index"
@@ -41,7 +40,7 @@ func (a *Archive) Assemble(ctx context.Context, l LiveSegment, w ReadWriterAt) (
 	}
 	first := make([]byte, longHeaderSize)
 	if _, err := w.ReadAt(first, 0); err != nil {
-		return 0, &scratchError{err}
+		return 0, &ScratchError{err}
 	}
 	head, err := parseLongHeader(first)
 	if err == nil {
@@ -77,11 +76,11 @@ func (a *Archive) place(ctx context.Context, f Fragment, w ReadWriterAt, covered
 		}
 		if at >= covered {
 			if _, err := w.WriteAt(got[:n], at); err != nil {
-				return &scratchError{err}
+				return &ScratchError{err}
 			}
 		} else {
 			if _, err := w.ReadAt(had[:n], at); err != nil && !errors.Is(err, io.EOF) {
-				return &scratchError{err}
+				return &ScratchError{err}
 			}
 			if !bytes.Equal(got[:n], had[:n]) {
 				return &DisagreementError{Segment: f.Segment, Key: key, From: at, To: at + n}
@@ -92,11 +91,15 @@ func (a *Archive) place(ctx context.Context, f Fragment, w ReadWriterAt, covered
 	return nil
 }
 
-// scratchError is a fault of the place where a segment is put together.
-type scratchError struct{ err error }
+// ScratchError is a fault of the place where a segment is put together: of a
+// local disk, not of the archive.
+type ScratchError struct{ Err error }
 
-func (e *scratchError) Error() string { return "put the segment together: " + e.err.Error() }
-func (e *scratchError) Unwrap() error { return e.err }
+// Error says what failed.
+func (e *ScratchError) Error() string { return "put the segment together: " + e.Err.Error() }
+
+// Unwrap is the cause.
+func (e *ScratchError) Unwrap() error { return e.Err }
 
 // DisagreementError says that two fragments hold different bytes for the same
 // place of a segment: two writers, of which one is not the cluster's.
@@ -117,24 +120,33 @@ func (e *DisagreementError) Error() string {
 // Hint says what to look for.
 func (e *DisagreementError) Hint() string { return (&ConflictError{}).Hint() }
 
-// LiveIndex derives the index of a segment from its fragments: it describes
-// the valid WAL that they begin with, as PartialIndex does for a partial
-// segment. Errors are those of Assemble, and a *record.Error if not even the
-// beginning is valid WAL of this place.
+// MinCovered is how much of a segment its fragments must cover, from its start
+// on, for anything to be known of it: the header of its first page.
+const MinCovered = longHeaderSize
+
+// LiveIndex derives the index of a segment from its fragments. It ends with the
+// last record that they cover whole: where a record or a page is cut off there, the
+// WAL that is archived ends. What lies before that is finished, and is held to
+// be sound as in a sealed segment: the error is a *record.Error if it is not.
+// The other errors are those of Assemble. At least MinCovered bytes must be covered.
 func (a *Archive) LiveIndex(ctx context.Context, l LiveSegment) (*index.Index, error) {
 	s, err := newScratch(l.Segment.Size.Bytes())
 	if err != nil {
-		return nil, fmt.Errorf("index of the fragments of %s: %w", l.Segment.Name(), err)
+		return nil, fmt.Errorf("index of the fragments of %s: %w", l.Segment.Name(), &ScratchError{err})
 	}
 	defer s.Close()
 	covered, err := a.Assemble(ctx, l, s)
 	if err != nil {
 		return nil, err
 	}
-	if covered < longHeaderSize {
-		return nil, fmt.Errorf("the fragments of segment %s do not cover its beginning: %w", l.Segment.Name(), storage.ErrNotExist)
+	if covered < MinCovered {
+		return nil, fmt.Errorf("the fragments of segment %s do not cover its beginning", l.Segment.Name())
 	}
-	x, err := index.Build(contextReader{ctx, s}, l.Segment, index.Options{SystemID: a.inc.SystemID, Complete: covered == l.Segment.Size.Bytes()})
+	o := index.Options{SystemID: a.inc.SystemID, Complete: true}
+	if covered < l.Segment.Size.Bytes() {
+		o.Complete, o.Known = false, covered
+	}
+	x, err := index.Build(contextReader{ctx, s}, l.Segment, o)
 	if err != nil {
 		return nil, fmt.Errorf("fragments of segment %s: %w", l.Segment.Name(), err)
 	}

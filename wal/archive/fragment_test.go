@@ -10,6 +10,7 @@ import (
 	"github.com/walden-pg/walden/storage/mem"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/archive"
+	"github.com/walden-pg/walden/wal/record"
 	"github.com/walden-pg/walden/wal/waltest"
 )
 
@@ -165,6 +166,38 @@ func TestFragmentConflicts(t *testing.T) {
 		if _, err := a.PutFragment(t.Context(), bad, bytes.NewReader(content)); err == nil {
 			t.Errorf("%+v was stored", bad)
 		}
+	}
+}
+
+// WAL that is not valid among the bytes that fragments cover is damage, although
+// the fragments are what was stored: it is not the end of the WAL.
+func TestLiveIndex(t *testing.T) {
+	a := newArchive(t, mem.New())
+	b, open, content := openSegment(1)
+	end := int64(b.Position() - open.Start())
+	putFragments(t, a, open, content, 0, 50_000, end-20)
+	live := func() archive.LiveSegment {
+		l, err := a.LiveSegment(t.Context(), open)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	x, err := a.LiveIndex(t.Context(), live())
+	if err != nil || x.MaxXID == 9000 || x.EndOfRecords >= b.Position() {
+		t.Errorf("the last record is cut off: %v", err)
+	}
+	putFragment(t, a, open, content, end-20, end)
+	if x, err = a.LiveIndex(t.Context(), live()); err != nil || x.MaxXID != 9000 || x.EndOfRecords != b.Position() {
+		t.Errorf("to the last byte: %v", err)
+	}
+	putFragment(t, a, open, content, end, end+8192) // zeros: no server ever sends them
+	var damage *record.Error
+	if _, err = a.LiveIndex(t.Context(), live()); !errors.As(err, &damage) || damage.LSN != b.Position() {
+		t.Errorf("zeros where a record should be: %v", err)
+	}
+	if _, err = a.LiveIndex(t.Context(), archive.LiveSegment{Segment: open.Next()}); err == nil {
+		t.Error("an index of no fragments")
 	}
 }
 

@@ -41,8 +41,8 @@ func (a *Archive) deliverLive(ctx context.Context, seg wal.Segment, path string)
 		}
 	}()
 	if _, err := a.Assemble(ctx, live, tmp); err != nil {
-		if local := (*scratchError)(nil); errors.As(err, &local) {
-			return &DeliveryError{Name: seg.Name(), Path: path, Err: local.err}
+		if local := (*ScratchError)(nil); errors.As(err, &local) {
+			return &DeliveryError{Name: seg.Name(), Path: path, Err: local.Err}
 		}
 		return err
 	}

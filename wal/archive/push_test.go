@@ -346,6 +346,21 @@ func TestPushFileFindsTheIncarnation(t *testing.T) {
 	}
 }
 
+// After pg_resetwal --wal-segsize the names may be none of the size there was:
+// what is wrong is the size, and not the name.
+func TestPushOfAnotherSegmentSize(t *testing.T) {
+	repo := newRepository(t, mem.New())
+	inc := create(t, repo, systemID, wal.DefaultSegmentSize)
+	b := newWALAt(4095)
+	fill(b, 1)
+	seg := b.Complete()[0]
+	_, err := archive.PushFile(t.Context(), repo, []archive.Incarnation{inc}, newDirectory(t).write(t, seg.Name(), b.Bytes(seg)))
+	var refused *archive.RefusedError
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "segments of 1MB") || !strings.Contains(refused.Hint(), "walden init") {
+		t.Errorf("%s: %v", seg.Name(), err)
+	}
+}
+
 func TestPutSegmentFrom(t *testing.T) {
 	if testing.Short() {
 		t.Skip("every step in turn: run by the part of the tests that is not short")

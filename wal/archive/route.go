@@ -77,15 +77,15 @@ func incarnationOfFile(incs []Incarnation, name, path string) (Incarnation, erro
 	return Route(incs, h.systemID, h.segmentSize)
 }
 
-// checkName refuses names that are not those of archived files in any of the
-// incarnations.
+// checkName refuses names that are not those of archived files, whatever the
+// segment size: which one it is the file tells, and Push compares.
 func checkName(incs []Incarnation, name string) error {
-	var err error
-	for _, inc := range incs {
-		if _, err = wal.ParseFile(name, inc.SegmentSize); err == nil {
+	for size := wal.MinSegmentSize; size <= wal.MaxSegmentSize; size <<= 1 {
+		if _, err := wal.ParseFile(name, size); err == nil {
 			return nil
 		}
 	}
+	_, err := wal.ParseFile(name, incs[len(incs)-1].SegmentSize)
 	return &RefusedError{Reason: err.Error(), Err: err,
 		Advice: "only the files that PostgreSQL archives are stored: segments, .history, .partial and .backup files"}
 }

@@ -83,7 +83,7 @@ type File struct {
 	// SystemIdentifier tells this cluster from every other; initdb makes it.
 	SystemIdentifier uint64
 	// ControlVersion is PG_CONTROL_VERSION: 1300 for the majors 13 to 16,
-	// 1700, 1800, 1902.
+	// 1700, 1800, 1902 (19beta1), 1905 (19 since its release candidate).
 	ControlVersion uint32
 	// CatalogVersion is CATALOG_VERSION_NO, a date and a digit.
 	CatalogVersion uint32
@@ -171,10 +171,13 @@ func layoutOf(version uint32) (layout, bool) {
 	case 1300, 1700: // 17 moved members inside the checkpoint's padding only
 	case 1800: // default_char_signedness before the nonce
 		l.crc = 292
-	case 1902: // a longer checkpoint, slru_pages_per_segment
+	case 1902, 1905: // a longer checkpoint, slru_pages_per_segment
 		l = layout{
 			nextXID: 40 + 32, checkPointTime: 40 + 72, minRecoveryPoint: 144, settings: 180,
 			blockSize: 224, walBlockSize: 236, checksumVersion: 264, crc: 304,
+		}
+		if version == 1905 { // four bytes before the checksum version, found in 19rc1
+			l.checksumVersion, l.crc = 268, 308
 		}
 	default:
 		return layout{}, false
@@ -183,7 +186,7 @@ func layoutOf(version uint32) (layout, bool) {
 }
 
 // Parse decodes the content of a control file: its first bytes up to and
-// including the CRC (at most 308) are needed, the rest may be missing. The
+// including the CRC (at most 312) are needed, the rest may be missing. The
 // error wraps ErrChecksum or ErrVersion where that is what is wrong.
 func Parse(b []byte) (File, error) {
 	if len(b) < 16 {
@@ -264,7 +267,7 @@ func (f File) validate() error {
 // majorOf tells the major version: by the catalog version where several
 // majors share a control version.
 func majorOf(control, catalog uint32) int {
-	if control == 1902 {
+	if control == 1902 || control == 1905 {
 		return 19
 	}
 	switch catalog {

@@ -22,13 +22,15 @@ func image(t *testing.T, version uint32) []byte {
 	b := make([]byte, FileSize)
 	u32 := func(off int, v uint32) { binary.LittleEndian.PutUint32(b[off:], v) }
 	u64 := func(off int, v uint64) { binary.LittleEndian.PutUint64(b[off:], v) }
-	catalog := map[uint32]uint32{1300: 202209061, 1700: 202406281, 1800: 202506291, 1902: 202606281}[version]
+	catalog := map[uint32]uint32{1300: 202209061, 1700: 202406281, 1800: 202506291, 1902: 202606281, 1905: 202610061}[version]
 	shift, crc := 0, 288
 	switch version {
 	case 1800:
 		crc = 292
 	case 1902:
 		shift, crc = 8, 304
+	case 1905:
+		shift, crc = 8, 308
 	}
 	u64(0, 7345001122334455667)
 	u32(8, version)
@@ -55,11 +57,11 @@ func image(t *testing.T, version uint32) []byte {
 	b[200+shift] = 1
 	u32(216+shift, 8192)
 	u32(220+shift, 131072)
-	if version == 1902 {
+	if version >= 1902 {
 		u32(232, 32) // slru_pages_per_segment
 		u32(236, 8192)
 		u32(240, 16<<20)
-		u32(264, 1)
+		u32(crc-40, 1)
 	} else {
 		u32(224, 8192)
 		u32(228, 16<<20)
@@ -91,7 +93,7 @@ var versions = []struct {
 	control uint32
 	major   int
 	catalog uint32
-}{{1300, 15, 202209061}, {1700, 17, 202406281}, {1800, 18, 202506291}, {1902, 19, 202606281}}
+}{{1300, 15, 202209061}, {1700, 17, 202406281}, {1800, 18, 202506291}, {1902, 19, 202606281}, {1905, 19, 202610061}}
 
 func TestParse(t *testing.T) {
 	for _, v := range versions {

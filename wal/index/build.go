@@ -17,6 +17,11 @@ type Options struct {
 	// index ends where valid WAL ends; only a segment whose first page is not
 	// valid, or that is of another cluster or timeline, is refused.
 	Complete bool
+	// Known is how many bytes are known to be the segment's, from its start on,
+	// where its end is not there yet; 0: all. r gives zeros for the others. The index ends with
+	// the last record that is known whole. Everything before is held to be
+	// finished, as with Complete: what is not valid there is refused.
+	Known int64
 }
 
 // Build reads the segment from r in one pass and derives its index. r holds
@@ -34,7 +39,7 @@ func Build(r io.ReaderAt, seg wal.Segment, o Options) (*Index, error) {
 	}
 	walk := record.NewReader(io.NewSectionReader(r, 0, seg.Size.Bytes()), record.Options{
 		Start: seg.Start(), SegmentSize: seg.Size, Timeline: seg.Timeline,
-		SystemID: o.SystemID, Length: seg.Size.Bytes(),
+		SystemID: o.SystemID, Length: seg.Size.Bytes(), Known: o.known(seg),
 	})
 	b := builder{ix: &Index{Segment: seg}}
 	for walk.Next() {
@@ -43,7 +48,7 @@ func Build(r io.ReaderAt, seg wal.Segment, o Options) (*Index, error) {
 		}
 	}
 	err := walk.Err()
-	if err != nil && (o.Complete || !usable(err, walk)) {
+	if err != nil && !o.allows(err, walk) {
 		return nil, fmt.Errorf("build index: %w", err)
 	}
 	b.finish(walk, err == nil)
@@ -80,12 +85,26 @@ func checkEnd(r io.ReaderAt, seg wal.Segment) error {
 	return nil
 }
 
-// usable tells whether the WAL before an error is that of a segment that was
-// not finished.
-func usable(err error, walk *record.Reader) bool {
+// known is the position up to which the segment's bytes are known; 0: all are.
+func (o Options) known(seg wal.Segment) wal.LSN {
+	if o.Known == 0 {
+		return 0
+	}
+	return seg.Start() + wal.LSN(o.Known)
+}
+
+// allows tells whether an error is the end of a segment that was not finished, or
+// of which not all is there.
+func (o Options) allows(err error, walk *record.Reader) bool {
 	var fault *record.Error
 	first, _ := walk.PageTimelines()
-	return errors.As(err, &fault) && fault.Kind.EndOfWAL() && first != 0
+	switch {
+	case !errors.As(err, &fault) || first == 0:
+		return false
+	case o.Known != 0:
+		return fault.Kind == record.Unknown
+	}
+	return !o.Complete && fault.Kind.EndOfWAL()
 }
 
 // builder gathers an index record by record.

@@ -30,6 +30,8 @@ const (
 	Oversized
 	// Disconnected: two neighbouring segments are both sound and do not fit together.
 	Disconnected
+	// Unknown: nothing is wrong, but what comes next is not known (Options.Known).
+	Unknown
 )
 
 // String names the kind in a word or two.
@@ -51,6 +53,8 @@ func (k Kind) String() string {
 		return "oversized"
 	case Disconnected:
 		return "disconnected"
+	case Unknown:
+		return "unknown"
 	}
 	return fmt.Sprintf("Kind(%d)", uint8(k))
 }

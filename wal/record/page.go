@@ -103,6 +103,9 @@ func (r *Reader) enterPage() bool {
 // readPageHeader validates the header of the loaded page at l
 // (XLogReaderValidatePageHeader), and follows the timeline.
 func (r *Reader) readPageHeader(l wal.LSN) (pageHeader, error) {
+	if r.cutsHeader(l) {
+		return pageHeader{}, r.unknown()
+	}
 	p := r.buf[l-r.base:]
 	h := pageHeader{
 		magic:     le.Uint16(p[0:]),
@@ -132,6 +135,15 @@ func (r *Reader) readPageHeader(l wal.LSN) (pageHeader, error) {
 		return h, r.corrupt(l, "the page header has the flags %04X, which do not belong here", h.info)
 	}
 	return h, r.checkTimeline(l, h.timeline)
+}
+
+// cutsHeader reports whether the header of the page at l is not known to its end.
+func (r *Reader) cutsHeader(l wal.LSN) bool {
+	size := wal.LSN(shortPageHeader)
+	if uint64(l)%uint64(r.opt.SegmentSize) == 0 {
+		size = longPageHeader
+	}
+	return r.opt.Known != 0 && l+size > r.opt.Known
 }
 
 // checkMagic settles the major version with the first page, and holds the others to it.

@@ -74,6 +74,11 @@ type Options struct {
 	Timeline wal.TimelineID
 	SystemID uint64 // 0: any, but only one
 	Length   int64  // how many bytes there must be, a multiple of wal.PageSize; 0: as many as come
+	// Known is the position up to which the bytes are those of the WAL, where
+	// only a part of it is there; 0: all are. The source gives zeros from there on. A
+	// page header or a record that does not lie wholly before it ends the walk with an
+	// Error of kind Unknown; what lies before it is judged as ever.
+	Known wal.LSN
 }
 
 // Head is what a run of WAL begins with of a record that started before it.
@@ -217,6 +222,9 @@ func (r *Reader) next() bool {
 			return false
 		}
 	}
+	if r.beyond(r.pos + 4) {
+		return false
+	}
 	off := int(r.pos - r.base)
 	room := wal.PageSize - r.pos.PageOffset() // at least 8
 	total := le.Uint32(r.buf[off:])
@@ -230,6 +238,9 @@ func (r *Reader) next() bool {
 	}
 	if int64(total) > int64(room) {
 		return r.assemble(total)
+	}
+	if r.beyond(r.pos + wal.LSN(total)) {
+		return false
 	}
 	raw := r.buf[off : off+int(total)]
 	h := ParseHeader(raw)
@@ -333,6 +344,19 @@ func (r *Reader) checkOverwrite(start wal.LSN, h Header, data []byte) error {
 
 func (r *Reader) crcError(start wal.LSN) error {
 	return r.corrupt(start, "the record's checksum does not match its content")
+}
+
+// beyond reports whether bytes before l are not known. It ends the walk then.
+func (r *Reader) beyond(l wal.LSN) bool {
+	if r.opt.Known == 0 || l <= r.opt.Known {
+		return false
+	}
+	r.fail(r.unknown())
+	return true
+}
+
+func (r *Reader) unknown() error {
+	return r.fault(r.opt.Known, Unknown, "the WAL that is there ends here")
 }
 
 // fail ends the walk. An error of nil is the end of the run.

@@ -39,6 +39,9 @@ func (r *Reader) readHead() bool {
 	l := r.pos
 	for {
 		n := min(int64(wal.PageSize-l.PageOffset()), int64(r.head.Length-r.head.Have))
+		if known := r.opt.Known; known != 0 && l+wal.LSN(n) > known {
+			n = int64(known - l)
+		}
 		part := r.buf[l-r.base : int64(l-r.base)+n]
 		r.head.CRC = crc32.Update(r.head.CRC, castagnoli, part)
 		r.head.Bytes = append(r.head.Bytes, part[:min(len(part), KeepBytes-len(r.head.Bytes))]...)
@@ -48,6 +51,9 @@ func (r *Reader) readHead() bool {
 			r.pos = l.Align()
 			r.end = r.pos
 			return true
+		}
+		if r.beyond(l + 1) {
+			return false
 		}
 		h, more, err := r.continuation(l, 0, r.head.Length-r.head.Have)
 		if err != nil || !more {
@@ -71,7 +77,7 @@ func (r *Reader) continuation(l, started wal.LSN, remaining uint32) (h pageHeade
 	if err != nil || !more {
 		return h, false, err
 	}
-	if isZero(r.buf[l-r.base : l-r.base+longPageHeader]) {
+	if isZero(r.buf[l-r.base:l-r.base+longPageHeader]) && !r.cutsHeader(l) {
 		return h, false, r.classifyEnd(l, started)
 	}
 	h, err = r.readPageHeader(l)
@@ -146,6 +152,9 @@ func (r *Reader) assemble(total uint32) bool {
 	l := start
 	for {
 		n := min(int64(wal.PageSize-l.PageOffset()), int64(total-s.got))
+		if r.beyond(l + wal.LSN(n)) {
+			return false
+		}
 		headed := s.add(r.buf[l-r.base : int64(l-r.base)+n])
 		r.kept = s.kept
 		l += wal.LSN(n)

@@ -98,3 +98,21 @@ func (e *FindingsError) Error() string {
 	}
 	return fmt.Sprintf("all that was received is in the repository, but %d problems were found; see the log", e.Findings)
 }
+
+// BehindError says that the server's WAL ends before the archived WAL of its
+// own timeline does.
+type BehindError struct {
+	Timeline wal.TimelineID
+	// Archived is where the archived WAL ends, Server where the server's does.
+	Archived, Server wal.LSN
+}
+
+// Error names both positions.
+func (e *BehindError) Error() string {
+	return fmt.Sprintf("the server is at %s on timeline %s, where WAL up to %s is archived already", e.Server, e.Timeline, e.Archived)
+}
+
+// Hint says what that can mean.
+func (e *BehindError) Hint() string {
+	return "a standby that lags catches up, and is then streamed from; a copy, or a server that was restored to an earlier moment without being promoted, must not be streamed from"
+}

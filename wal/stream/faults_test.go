@@ -97,9 +97,9 @@ func (r *running) abandon(g *gate) {
 // a repository that is slow and fails now and then; nothing is missing.
 func TestKilledAgainAndAgain(t *testing.T) {
 	away := &gate{}
+	g := newRig(t, newCluster(t, pgtest.Newest()), away.decorate)
 	away.latency.Store(int64(5 * time.Millisecond))
 	away.fails.Store(20)
-	g := newRig(t, newCluster(t, pgtest.Newest()), away.decorate)
 	g.o.StopTimeout = 50 * time.Millisecond
 	g.server.PgbenchInit(1)
 	load := g.server.PgbenchStart("-c", "2", "-T", "600")
@@ -117,7 +117,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 	if e.End < end {
 		t.Errorf("archived up to %s, the server is at %s", e.End, end)
 	}
-	g.compare(1, e.Begin, end, g.server.DataDir())
+	g.compare(1, e.Begin, g.extent(1).End, g.server.DataDir())
 	r.until("what earlier runs left to be tidied up", func(stream.Status) bool {
 		live, err := g.archive.Live(t.Context(), 1)
 		return err == nil && len(live) <= 1
@@ -156,6 +156,10 @@ func TestSynchronousCommitsSurvive(t *testing.T) {
 		}
 		if last, err = wal.ParseLSN(text); err != nil {
 			t.Fatal(err)
+		}
+		// At a page's start PostgreSQL names the place after its header.
+		if last.PageOffset() <= 40 {
+			last = last.Page()
 		}
 		// The commit's record ends there or before, and nobody else writes.
 		e := archivedTo(t, g.archive)
@@ -197,7 +201,7 @@ func TestSpool(t *testing.T) {
 	r := g.start()
 	r.caughtUp(g.server)
 	away.shut(true)
-	work(g.server, 4)
+	work(g.server, 16)
 	end := flushed(t, g.server)
 	r.until("all to be acknowledged", func(s stream.Status) bool { return s.Acknowledged >= end })
 	if s := r.Status(); s.Durable >= end || s.Buffered < 3*segmentSize.Bytes() || s.Failure == "" {

@@ -156,9 +156,27 @@ func (v *inventory) starts() []start {
 			s.next = v.covered[i+1].Begin
 		}
 		s.timeline = v.timelineAt(s.at)
+		if again, ok := v.before(s); ok {
+			list = append(list, again)
+		}
 		list = append(list, s)
 	}
 	return list
+}
+
+// before is the start of the segment before s, if that is sealed: where nothing
+// of a segment is archived yet, receiving the one before it again shows whether the
+// server's WAL is that of the archive. A server that has removed it need not send it.
+func (v *inventory) before(s start) (start, bool) {
+	if s.at != s.missing || s.at < wal.LSN(v.size) {
+		return start{}, false
+	}
+	at := s.at - wal.LSN(v.size)
+	seg := wal.SegmentAt(s.timeline, at, v.size)
+	if v.timelineAt(at) != s.timeline || !v.isSealed(seg) {
+		return start{}, false
+	}
+	return start{timeline: s.timeline, at: at, missing: s.missing, next: s.missing}, true
 }
 
 // isSealed reports whether a segment is archived as one, as far as was listed.

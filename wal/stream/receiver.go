@@ -227,7 +227,7 @@ func (r *Receiver) flushed() (received, flushed wal.LSN) {
 
 // reportGap tells of a gap: loudly, and once.
 func (r *Receiver) reportGap(g GapError) {
-	if r.state.gap(g) {
+	if g.From < g.To && r.state.gap(g) {
 		r.o.Logger.Error(g.Error(), "hint", g.Hint())
 	}
 }

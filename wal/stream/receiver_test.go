@@ -260,7 +260,7 @@ func TestFastShutdown(t *testing.T) {
 			g := newRig(t, newCluster(t, pgtest.Newest()), away.decorate)
 			g.o.MaxDelay = time.Hour // what is shipped is shipped because the server waits
 			r := g.start()
-			work(g.server, 1)
+			work(g.server, 8)
 			r.until("the first upload", func(s stream.Status) bool { return s.Segments+s.Fragments > 0 })
 			away.shut(broken)
 			g.server.Exec("INSERT INTO work (filler) VALUES ('last')")

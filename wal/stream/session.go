@@ -167,6 +167,9 @@ func (s *session) open(ctx context.Context, list []start) (*feed, *endRow, error
 // try starts the stream at one place. After an answer of the server the
 // connection can be used again.
 func (s *session) try(ctx context.Context, at start) (*feed, *endRow, error) {
+	if at.timeline == s.up.timeline && s.up.end < at.at {
+		return nil, nil, &BehindError{Timeline: at.timeline, Archived: at.missing, Server: s.up.end}
+	}
 	f, ended, err := openFeed(ctx, s.up.pg, s.r.o.Slot, at.at, at.timeline)
 	if err != nil {
 		err = fmt.Errorf("start replication at %s on timeline %s: %w", at.at, at.timeline, err)

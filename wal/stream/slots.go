@@ -32,10 +32,12 @@ func (r *Receiver) keepSlots(ctx context.Context) error {
 			}
 		}
 	}()
-	ticker := time.NewTicker(keepInterval)
-	defer ticker.Stop()
 	for {
 		current := r.currentHost()
+		wait := keepInterval
+		if current == (server.Host{}) {
+			wait = time.Second // nothing is streamed yet
+		}
 		_, durable, _ := r.journal.positions()
 		for i, h := range hosts {
 			if h == current || current == (server.Host{}) {
@@ -50,7 +52,7 @@ func (r *Receiver) keepSlots(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
+		case <-time.After(wait):
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 // Intervals of looking at the server.
 const (
-	watchInterval = 5 * time.Second
+	watchInterval = time.Second
 	lookTimeout   = 5 * time.Second
 	// warnInterval is the time between two warnings of the same kind.
 	warnInterval = 10 * time.Minute
