@@ -61,7 +61,7 @@ const (
 	streamHeap    = 36 << 20
 	streamGC      = 50
 	streamEncoded = 4 << 20 // of each object being uploaded, the rest goes by a temporary file
-	streamWorkers = 2       // compressors of each object
+	streamWorkers = 1       // compressors of each object; a few objects are compressed at once
 )
 
 func (e *environment) stream(c *cli.Context) error {
