@@ -61,7 +61,7 @@ func (e *environment) app() *cli.App {
 			&cli.StringFlag{Name: "config", Usage: "read the configuration from `FILE`", Destination: &e.configPath, DefaultText: "$WALDEN_CONFIG, ./walden.yaml, /etc/walden/walden.yaml"},
 			&cli.StringFlag{Name: "cluster", Usage: "work on the configured cluster `NAME`", Destination: &e.cluster, DefaultText: "the only one configured"},
 			&cli.BoolFlag{Name: "json", Usage: "print the result as one JSON document", Destination: &e.json, DefaultText: "false"},
-			&cli.StringFlag{Name: "log-level", Usage: "log from `LEVEL` on: debug, info, warn or error", Destination: &e.logLevel, Value: "warn", DefaultText: "warn"},
+			&cli.StringFlag{Name: "log-level", Usage: "log from `LEVEL` on: debug, info, warn or error", Destination: &e.logLevel, DefaultText: "warn; of stream without a terminal: info"},
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
@@ -106,11 +106,18 @@ func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(fo
 
 // logger returns the log of this run: text on standard error.
 func (e *environment) logger() (*slog.Logger, error) {
-	var level slog.Level
+	level := slog.LevelWarn
+	if e.logLevel == "" {
+		return e.loggerAt(level), nil
+	}
 	if err := level.UnmarshalText([]byte(strings.ToUpper(e.logLevel))); err != nil {
 		return nil, usagef("--log-level %q: it must be debug, info, warn or error", e.logLevel)
 	}
-	return slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level})), nil
+	return e.loggerAt(level), nil
+}
+
+func (e *environment) loggerAt(level slog.Level) *slog.Logger {
+	return slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
 }
 
 // noArguments refuses positional arguments on commands that take none.

@@ -14,6 +14,7 @@ import (
 	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/storage/repository"
 	"github.com/walden-pg/walden/wal/archive"
+	"github.com/walden-pg/walden/wal/stream"
 )
 
 // Exit codes. wal-get has codes of its own, because PostgreSQL gives them a
@@ -24,6 +25,7 @@ const (
 	exitUsage       = 2
 	exitUnreachable = 3
 	exitNotFound    = 4
+	exitBusy        = 5
 	exitInterrupted = 130
 
 	exitGetAbsent     = 1
@@ -46,12 +48,18 @@ func exitCode(ctx context.Context, err error) int {
 		noCluster *config.UnknownClusterError
 		noRepo    *repository.NoRepositoryError
 		noIncarn  *archive.NoIncarnationError
+		busy      *stream.BusyError
+		unshipped *stream.UnshippedError
 	)
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &unshipped):
+		return exitFailed // to be interrupted is how it ends
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return exitInterrupted
+	case errors.As(err, &busy):
+		return exitBusy
 	case errors.As(err, &usage):
 		return exitUsage
 	case errors.As(err, &noBackup) && noBackup.Absent():

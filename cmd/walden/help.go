@@ -38,6 +38,7 @@ EXIT CODES:
    2    wrong usage
    3    the target cannot be reached
    4    no such backup, cluster or repository
+   5    busy: another holds what is needed
    130  interrupted
    wal-get has its own: see walden help wal-get
 `

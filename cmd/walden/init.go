@@ -132,14 +132,17 @@ func (e *environment) renderInit(r *setup.InitReport) error {
 		fmt.Fprintf(&b, "note     the cluster was re-initialised: incarnation %d (system identifier %d) stays restorable with --incarnation %d\n",
 			r.Previous.Number, r.Previous.SystemID, r.Previous.Number)
 	}
-	renderApply(&b, r.Apply)
+	renderApply(&b, r.Apply, r.Streams)
+	if !r.Streams {
+		b.WriteString("\nTo lose at most about a second instead of a segment, stream: give the cluster a section `stream: {}` in the configuration,\nrun `walden init` again, and `walden stream` as a service. It makes its replication slot itself.\n")
+	}
 	_, err := fmt.Fprint(e.stdout, b.String())
 	return err
 }
 
 // renderApply tells the settings, as lines and as SQL, and apart from them the
 // rights, which only SQL can give.
-func renderApply(b *strings.Builder, a setup.Apply) {
+func renderApply(b *strings.Builder, a setup.Apply, streams bool) {
 	statements := func(heading string, sql []string) {
 		if len(sql) == 0 {
 			return
@@ -167,6 +170,9 @@ func renderApply(b *strings.Builder, a setup.Apply) {
 		b.WriteString("If you have edited postgresql.conf, reload it. ")
 	}
 	next := "walden check, then walden backup"
+	if streams {
+		next = "walden stream (as a service), then " + next
+	}
 	if a.Again {
 		next = "walden init again, because this role could not see everything; then " + next
 	}

@@ -39,7 +39,11 @@ func (e *environment) selectCluster() (*target, error) {
 
 // openRepository opens the repository and lists the cluster's incarnations.
 func (t *target) openRepository(ctx context.Context) (*repository.Repository, []archive.Incarnation, error) {
-	repo, err := t.config.Repository.Open(ctx, t.log)
+	return t.openRepositoryWith(ctx, t.config.Repository, config.OpenOptions{})
+}
+
+func (t *target) openRepositoryWith(ctx context.Context, r config.Repository, o config.OpenOptions) (*repository.Repository, []archive.Incarnation, error) {
+	repo, err := r.Open(ctx, t.log, o)
 	if err != nil {
 		return nil, nil, err
 	}

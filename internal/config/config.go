@@ -62,6 +62,8 @@ type Cluster struct {
 	Connection string `yaml:"connection"`
 	// DataDirectory is set only where Walden runs beside the server.
 	DataDirectory string `yaml:"data_directory,omitempty"`
+	// Stream is set where the WAL is streamed; an empty section means with all defaults.
+	Stream *Stream `yaml:"stream,omitempty"`
 }
 
 // SearchPath lists where a configuration is looked for, in order, when neither
@@ -172,9 +174,15 @@ func (c *Config) Validate() error {
 	if _, err := c.Repository.retryFor(); err != nil {
 		return fmt.Errorf("configuration %s: repository.retry: %w", where, err)
 	}
-	for name := range c.Clusters {
+	for name, cl := range c.Clusters {
 		if err := archive.CheckClusterName(name); err != nil {
 			return fmt.Errorf("configuration %s: clusters.%s: %w", where, name, err)
+		}
+		if cl.Stream == nil {
+			continue
+		}
+		if err := cl.Stream.validate(); err != nil {
+			return fmt.Errorf("configuration %s: clusters.%s.stream.%w", where, name, err)
 		}
 	}
 	return nil
@@ -190,6 +198,12 @@ func (r Repository) Codec() (frame.Codec, error) {
 
 // defaultRetry is how long the store is tried again where Retry is empty.
 const defaultRetry = 2 * time.Minute
+
+// RetryFor is how long an operation that makes no progress is tried again.
+func (r Repository) RetryFor() time.Duration {
+	d, _ := r.retryFor() // what was loaded has been validated
+	return d
+}
 
 // Within returns the section with retries that end after limit at the latest.
 func (r Repository) Within(limit time.Duration) Repository {

@@ -96,7 +96,17 @@ func yamlName(f reflect.StructField) string {
 func leaves(t reflect.Type) []string {
 	var out []string
 	for i := range t.NumField() {
-		out = append(out, variable(yamlName(t.Field(i))))
+		name, kind := variable(yamlName(t.Field(i))), t.Field(i).Type
+		if kind.Kind() == reflect.Pointer {
+			kind = kind.Elem()
+		}
+		if kind.Kind() != reflect.Struct {
+			out = append(out, name)
+			continue
+		}
+		for _, leaf := range leaves(kind) {
+			out = append(out, name+"_"+leaf)
+		}
 	}
 	return out
 }
@@ -107,6 +117,12 @@ func (o override) structure(v reflect.Value, prefix string) error {
 		field := v.Field(i)
 		if field.Kind() == reflect.Struct {
 			if err := o.structure(field, name); err != nil {
+				return err
+			}
+			continue
+		}
+		if field.Kind() == reflect.Pointer {
+			if err := o.section(field, name); err != nil {
 				return err
 			}
 			continue
@@ -128,6 +144,23 @@ func (o override) structure(v reflect.Value, prefix string) error {
 		default:
 			return fmt.Errorf("environment variable %s: unsupported type %s", name, field.Kind())
 		}
+	}
+	return nil
+}
+
+// section overrides an optional section, which exists as soon as a variable sets
+// one of its keys.
+func (o override) section(field reflect.Value, prefix string) error {
+	section := reflect.New(field.Type().Elem())
+	if !field.IsNil() {
+		section.Elem().Set(field.Elem())
+	}
+	before := section.Elem().Interface()
+	if err := o.structure(section.Elem(), prefix); err != nil {
+		return err
+	}
+	if section.Elem().Interface() != before {
+		field.Set(section)
 	}
 	return nil
 }

@@ -63,9 +63,16 @@ func (r Repository) Directory() string {
 	return loc.directory
 }
 
-// OpenStore returns the store that the section describes, with retries that are
+// OpenOptions are what a command wishes of the repository besides the configuration.
+type OpenOptions struct {
+	// Memory and Workers: see repository.Options.
+	Memory  int64
+	Workers int
+}
+
+// openStore returns the store that the section describes, with retries that are
 // told to log. It connects to nothing yet.
-func (r Repository) OpenStore(ctx context.Context, log *slog.Logger) (storage.Store, error) {
+func (r Repository) openStore(ctx context.Context, log *slog.Logger) (storage.Store, error) {
 	loc, err := parseURL(r.URL)
 	if err != nil {
 		return nil, fmt.Errorf("repository.url: %w", err)
@@ -97,28 +104,28 @@ func (r Repository) OpenStore(ctx context.Context, log *slog.Logger) (storage.St
 }
 
 // Open opens the repository that the section describes.
-func (r Repository) Open(ctx context.Context, log *slog.Logger) (*repository.Repository, error) {
-	s, o, err := r.prepare(ctx, log)
+func (r Repository) Open(ctx context.Context, log *slog.Logger, o OpenOptions) (*repository.Repository, error) {
+	s, ro, err := r.prepare(ctx, log, o)
 	if err != nil {
 		return nil, err
 	}
-	return repository.Open(ctx, s, o)
+	return repository.Open(ctx, s, ro)
 }
 
 // Init creates the repository where it does not exist yet, and opens it.
 func (r Repository) Init(ctx context.Context, log *slog.Logger) (repo *repository.Repository, created bool, err error) {
-	s, o, err := r.prepare(ctx, log)
+	s, o, err := r.prepare(ctx, log, OpenOptions{})
 	if err != nil {
 		return nil, false, err
 	}
 	return repository.Init(ctx, s, o)
 }
 
-func (r Repository) prepare(ctx context.Context, log *slog.Logger) (storage.Store, repository.Options, error) {
+func (r Repository) prepare(ctx context.Context, log *slog.Logger, o OpenOptions) (storage.Store, repository.Options, error) {
 	codec, err := r.Codec()
 	if err != nil {
 		return nil, repository.Options{}, fmt.Errorf("repository.compression: %w", err)
 	}
-	s, err := r.OpenStore(ctx, log)
-	return s, repository.Options{Codec: codec}, err
+	s, err := r.openStore(ctx, log)
+	return s, repository.Options{Codec: codec, Memory: o.Memory, Workers: o.Workers}, err
 }

@@ -27,6 +27,9 @@ const (
 // connect_timeout of its own.
 const connectTimeout = 15 * time.Second
 
+// defaultApplication is our application_name unless the connection string has one.
+const defaultApplication = "walden"
+
 // defaultDatabase is used where a connection string names none.
 const defaultDatabase = "postgres"
 
@@ -120,7 +123,7 @@ func Connect(ctx context.Context, conninfo string, mode Mode, adjust func(*pgcon
 		cfg.ConnectTimeout = connectTimeout
 	}
 	if cfg.RuntimeParams["application_name"] == "" {
-		cfg.RuntimeParams["application_name"] = "walden"
+		cfg.RuntimeParams["application_name"] = defaultApplication
 	}
 	delete(cfg.RuntimeParams, "replication")
 	if mode == Replication {

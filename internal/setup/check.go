@@ -57,6 +57,9 @@ type checker struct {
 	findings []Finding
 	desc     *server.Description
 	arch     *archive.Archive
+	// slot and streams: see describeStreams.
+	slot    string
+	streams []hostStreaming
 }
 
 // Check probes repository, connections, permissions and settings, in the order
@@ -72,9 +75,11 @@ func Check(ctx context.Context, o CheckOptions) []Finding {
 		c.identity(ctx, repo)
 	}
 	if c.desc != nil {
+		c.describeStreams(ctx)
 		c.settings()
 		c.rights()
 		c.archiver()
+		c.streaming()
 	}
 	if conn != nil && c.arch != nil && c.ArchiveTimeout > 0 {
 		c.roundTrip(ctx, conn)
@@ -105,7 +110,7 @@ type uploadRule interface {
 }
 
 func (c *checker) repository(ctx context.Context) *repository.Repository {
-	repo, err := c.Config.Repository.Within(patience).Open(ctx, c.Log)
+	repo, err := c.Config.Repository.Within(patience).Open(ctx, c.Log, config.OpenOptions{})
 	if err != nil {
 		c.fail("repository", err)
 		return nil
@@ -209,12 +214,18 @@ func (c *checker) settings() {
 func (c *checker) archiving(s func(string) string) {
 	mode := s("archive_mode")
 	switch {
+	case mode == "off" && c.streamed():
+		c.add("archive_mode", OK, "", "off: WAL is archived by `walden stream`")
+		return
 	case mode == "off" && c.desc.Settings["archive_mode"].PendingRestart:
 		c.add("archive_mode", Fail, "restart the server", "off; the new value waits for a restart")
 		return
 	case mode == "off" && c.desc.InRecovery:
 		// The primary archives; this server would, once it is promoted.
 		c.add("archive_mode", Warn, "archive_mode = on here too, before it is promoted", "off on this standby: promoted, it would archive nothing")
+		return
+	case mode == "off" && len(c.streams) > 0:
+		c.add("archive_mode", Fail, "start `walden stream`, or set archive_mode and archive_command (`walden init` prints them)", "off, and no `walden stream` runs: no WAL is archived")
 		return
 	case mode == "off":
 		c.add("archive_mode", Fail, "run `walden init` again: it prints the lines to apply", "off: no WAL is archived")
@@ -228,6 +239,8 @@ func (c *checker) archiving(s func(string) string) {
 		c.add("archive_command", OK, "", "%s", command)
 	case strings.Contains(command, "wal-push"):
 		c.add("archive_command", Warn, "if this was not on purpose: archive_command = '"+want+"'", "it calls another walden or configuration: %s", command)
+	case command == "" && c.streamed():
+		c.add("archive_command", Warn, "archive_mode = off (restart needed): `walden stream` archives, and without a command the server keeps every segment", "empty")
 	case command == "" && c.desc.Settings["archive_command"] == (server.Setting{}):
 		c.add("archive_command", Warn, "GRANT pg_read_all_settings to the role", "this role may not see it")
 	default:
@@ -269,7 +282,7 @@ func (c *checker) roundTrip(ctx context.Context, conn *pgconn.PgConn) {
 	case !c.desc.CanSwitchWAL:
 		c.add(probe, Warn, "run `walden init` again: it prints the GRANT", "not tried: this role may not execute pg_switch_wal()")
 		return
-	case c.desc.Settings["archive_mode"].Value == "off":
+	case c.desc.Settings["archive_mode"].Value == "off" && !c.streamed():
 		return
 	}
 	err := server.EmitMessage(ctx, conn)
@@ -297,7 +310,11 @@ func (c *checker) roundTrip(ctx context.Context, conn *pgconn.PgConn) {
 			c.add(probe, OK, "", "segment %s arrived in the repository within %s", name, time.Since(began).Round(10*time.Millisecond))
 			return
 		case time.Since(began) > c.ArchiveTimeout:
-			c.add(probe, Fail, "the server's log holds what archive_command printed", "segment %s did not arrive in the repository within %s", name, c.ArchiveTimeout)
+			hint := "the server's log holds what archive_command printed"
+			if c.streamed() {
+				hint = "the log of `walden stream` tells why; so does the server's, of archive_command"
+			}
+			c.add(probe, Fail, hint, "segment %s did not arrive in the repository within %s", name, c.ArchiveTimeout)
 			return
 		}
 		select {

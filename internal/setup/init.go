@@ -47,6 +47,9 @@ type InitReport struct {
 	IncarnationNew    bool                `json:"incarnation_created"`
 	// Previous is the incarnation that a new one follows, nil if there was none.
 	Previous *archive.Incarnation `json:"previous_incarnation,omitempty"`
+	// Streams says that the configuration has a stream section: then archive_command
+	// is not asked for.
+	Streams bool `json:"streams"`
 	// Apply is what the DBA still has to do; empty if nothing.
 	Apply Apply `json:"apply"`
 }
@@ -133,7 +136,8 @@ func Init(ctx context.Context, o InitOptions) (*InitReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	rep.Apply = whatToApply(desc, user, ArchiveCommand(o.Executable, o.ConfigPath, name))
+	rep.Streams = cluster.Stream != nil
+	rep.Apply = whatToApply(desc, user, ArchiveCommand(o.Executable, o.ConfigPath, name), rep.Streams)
 	rep.Apply.Database = database
 	return rep, nil
 }
@@ -281,8 +285,9 @@ func shellQuote(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// whatToApply compares the server with what archiving needs.
-func whatToApply(d *server.Description, user, archiveCommand string) Apply {
+// whatToApply compares the server with what archiving needs: by archive_command,
+// or by a receiver, which needs one walsender more.
+func whatToApply(d *server.Description, user, archiveCommand string, streams bool) Apply {
 	var a Apply
 	want := func(name, value string, restart bool) {
 		a.Settings = append(a.Settings, SettingLine{Name: name, Value: value, Current: d.Settings[name].Value, Restart: restart})
@@ -291,14 +296,25 @@ func whatToApply(d *server.Description, user, archiveCommand string) Apply {
 	if v := d.Settings["wal_level"].Value; v != "replica" && v != "logical" {
 		want("wal_level", "replica", true)
 	}
-	if d.Settings["archive_mode"].Value == "off" {
-		want("archive_mode", "on", true)
+	senders := minWalSenders
+	if streams {
+		senders++
+	} else {
+		if d.Settings["archive_mode"].Value == "off" {
+			want("archive_mode", "on", true)
+		}
+		if d.Settings["archive_command"].Value != archiveCommand {
+			want("archive_command", archiveCommand, false)
+		}
 	}
-	if d.Settings["archive_command"].Value != archiveCommand {
-		want("archive_command", archiveCommand, false)
+	atLeast := func(name string, least int) {
+		if n, err := strconv.Atoi(d.Settings[name].Value); err == nil && n < least {
+			want(name, strconv.Itoa(least), true)
+		}
 	}
-	if n, err := strconv.Atoi(d.Settings["max_wal_senders"].Value); err == nil && n < minWalSenders {
-		want("max_wal_senders", strconv.Itoa(minWalSenders), true)
+	atLeast("max_wal_senders", senders)
+	if streams {
+		atLeast("max_replication_slots", minStreamSlots)
 	}
 	for _, s := range a.Settings {
 		a.SQL = append(a.SQL, fmt.Sprintf("ALTER SYSTEM SET %s = '%s';", s.Name, strings.ReplaceAll(s.Value, "'", "''")))
@@ -316,6 +332,9 @@ func whatToApply(d *server.Description, user, archiveCommand string) Apply {
 // minWalSenders is what a base backup takes: one connection for the data, one
 // that holds the WAL it needs.
 const minWalSenders = 2
+
+// minStreamSlots: a receiver keeps one, and a backup makes one for a while.
+const minStreamSlots = 2
 
 // grants are the rights that the role lacks.
 func grants(d *server.Description, user string) []string {

@@ -50,14 +50,14 @@ func TestWhatToApply(t *testing.T) {
 		"wal_level": {Value: "replica"}, "archive_mode": {Value: "on"}, "archive_command": {Value: "old"},
 		"max_wal_senders": {Value: "10"}, "config_file": {Value: "/d/postgresql.conf"}, "data_directory": {Value: "/d"},
 	}}
-	a := whatToApply(d, "walden", "new")
+	a := whatToApply(d, "walden", "new", false)
 	if a.Restart || a.Again || len(a.RightsSQL()) != 0 || !slices.Equal(a.SettingsSQL(), []string{"ALTER SYSTEM SET archive_command = 'new';", "SELECT pg_reload_conf();"}) {
 		t.Errorf("a changed command: %+v", a)
 	}
 	// A role that may not see where the files lie: what else it lacks is not known.
 	d.Settings["archive_mode"] = server.Setting{Value: "off"}
 	delete(d.Settings, "config_file")
-	a = whatToApply(d, "walden", "new")
+	a = whatToApply(d, "walden", "new", false)
 	if !a.Restart || !a.Again || len(a.SettingsSQL()) != 2 || !slices.Equal(a.RightsSQL(), []string{`GRANT pg_read_all_settings TO "walden";`}) {
 		t.Errorf("hidden settings: %+v", a)
 	}

@@ -330,10 +330,16 @@ func TestSpool(t *testing.T) {
 
 // TestLargePut goes by a temporary file.
 func TestLargePut(t *testing.T) {
-	dir := t.TempDir()
-	r := mustInit(t, mem.New(), Options{TempDir: dir})
-	raw := make([]byte, spoolMemory+12345)
-	copy(raw[spoolMemory:], content(12345))
+	t.Run("default", func(t *testing.T) { testLargePut(t, Options{}, spoolMemory) })
+	t.Run("little memory", func(t *testing.T) { testLargePut(t, Options{Memory: chunkSize}, chunkSize) })
+}
+
+func testLargePut(t *testing.T, o Options, limit int) {
+	o.TempDir = t.TempDir()
+	dir := o.TempDir
+	r := mustInit(t, mem.New(), o)
+	raw := make([]byte, limit+12345)
+	copy(raw[limit:], content(12345))
 	if _, err := r.Put(ctx, key, raw, ObjectOptions{Kind: frame.KindSegment}); err != nil {
 		t.Fatal(err)
 	}

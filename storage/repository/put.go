@@ -50,8 +50,8 @@ func (r *Repository) Put(ctx context.Context, key string, raw []byte, o ObjectOp
 }
 
 // PutReaderAt stores the size bytes of raw as the object key. It encodes them
-// into memory, or into a temporary file once that takes more than 64 MiB, and
-// stores them by one Put of the store, under its promises: durable when nil is
+// into memory, or into a temporary file once that takes more than Options.Memory,
+// and stores them by one Put of the store, under its promises: durable when nil is
 // returned, whole or absent after a crash, never overwriting.
 //
 // If the key exists the error is a storage.ErrExist, whatever the content. The

@@ -25,8 +25,10 @@ type Options struct {
 	// Workers is the number of parallel compressors and decompressors of one
 	// object; 0: GOMAXPROCS.
 	Workers int
-	// TempDir is where encoded objects of more than 64 MiB are spooled before
-	// they are stored; empty: os.TempDir().
+	// Memory is how many bytes of one encoded object are held in memory; a larger
+	// one goes by a temporary file. 0: 64 MiB.
+	Memory int64
+	// TempDir is where those temporary files are made; empty: os.TempDir().
 	TempDir string
 }
 

@@ -11,7 +11,7 @@ import (
 const (
 	// chunkSize is the unit of a spool's memory.
 	chunkSize = 1 << 20
-	// spoolMemory is how much of an encoded object is held in memory.
+	// spoolMemory is how much of an encoded object is held in memory by default.
 	spoolMemory = 64 << 20
 )
 
@@ -28,7 +28,11 @@ type spool struct {
 }
 
 func (r *Repository) newSpool() *spool {
-	return &spool{pool: &r.chunks, dir: r.o.TempDir, limit: spoolMemory}
+	s := &spool{pool: &r.chunks, dir: r.o.TempDir, limit: r.o.Memory}
+	if s.limit <= 0 {
+		s.limit = spoolMemory
+	}
+	return s
 }
 
 // Write appends p.

@@ -21,6 +21,22 @@ const (
 	Local Acknowledge = "local"
 )
 
+// Valid returns an error for anything but Remote and Local.
+func (a Acknowledge) Valid() error {
+	if a != Remote && a != Local {
+		return fmt.Errorf("%q: it must be remote or local", string(a))
+	}
+	return nil
+}
+
+// CheckSlot returns an error if PostgreSQL would not take the name for a slot.
+func CheckSlot(name string) error {
+	if !validSlot(name) {
+		return fmt.Errorf("%q: a slot's name has 1 to 63 characters of a-z 0-9 _", name)
+	}
+	return nil
+}
+
 // Defaults of Options.
 const (
 	DefaultSlot       = "walden"
@@ -74,15 +90,16 @@ func (o *Options) complete() error {
 	if o.Slot == "" {
 		o.Slot = DefaultSlot
 	}
-	if !validSlot(o.Slot) {
-		return fmt.Errorf("slot %q: a slot's name has 1 to 63 characters of a-z 0-9 _", o.Slot)
+	if err := CheckSlot(o.Slot); err != nil {
+		return fmt.Errorf("slot %w", err)
 	}
 	if o.Acknowledge == "" {
 		o.Acknowledge = Remote
 	}
+	if err := o.Acknowledge.Valid(); err != nil {
+		return fmt.Errorf("acknowledge %w", err)
+	}
 	switch {
-	case o.Acknowledge != Remote && o.Acknowledge != Local:
-		return fmt.Errorf("acknowledge %q: it must be remote or local", o.Acknowledge)
 	case o.Acknowledge == Local && o.Spool == "":
 		return errors.New("acknowledge: local needs a spool: what is acknowledged must be on a disk")
 	case o.MaxDelay < 0 || o.Uploads < 0 || o.SpoolLimit < 0 || o.StopTimeout < 0:
@@ -105,3 +122,6 @@ func (o *Options) complete() error {
 	}
 	return nil
 }
+
+// FreeSpace is what may still be written to the file system of a directory, in bytes.
+func FreeSpace(dir string) (int64, error) { return freeSpace(dir) }

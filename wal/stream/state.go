@@ -36,7 +36,11 @@ type Status struct {
 	// Pending is how many bytes are here that are not in the repository, and
 	// Delay how long the oldest of them has been here.
 	Pending int64         `json:"pending_bytes"`
-	Delay   time.Duration `json:"delay_ns"`
+	Delay   time.Duration `json:"-"`
+	// LagBytes is how much of the server's WAL is not in the repository, as far as
+	// it was heard of, and LagSeconds since when that has been so of the oldest of it.
+	LagBytes   int64   `json:"lag_bytes"`
+	LagSeconds float64 `json:"lag_seconds"`
 	// Buffered is what the spool, or the temporary files in its place, hold.
 	Buffered int64 `json:"buffered_bytes"`
 	// Waiting says that commits on the server wait for us.
@@ -56,8 +60,10 @@ type Status struct {
 	// Retries: attempts that the repository failed. Connections: to servers.
 	Retries     int64 `json:"retries"`
 	Connections int64 `json:"connections"`
-	// Gaps are stretches of WAL that the server no longer had.
-	Gaps []GapError `json:"gaps,omitempty"`
+	// Gaps are stretches of WAL that the server no longer had, and Findings counts
+	// them and whatever else was found to be bad.
+	Gaps     []GapError `json:"gaps,omitempty"`
+	Findings int        `json:"findings"`
 	// Failure is why the repository, or the server, does not work now.
 	Failure string `json:"failure,omitempty"`
 }
@@ -69,6 +75,7 @@ type state struct {
 	repoErr   error
 	serverErr error
 	findings  int
+	lag       lagClock
 }
 
 func (s *state) change(f func(*Status)) {
@@ -96,6 +103,7 @@ func (s *state) heard(serverEnd, received wal.LSN, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.ServerEnd = max(serverEnd, received)
+	s.lag.reached(s.status.ServerEnd, time.Now())
 	s.status.Received = received
 	s.status.ReceivedBytes += int64(n)
 }
@@ -181,6 +189,11 @@ func (s *state) snapshot(j *journal) Status {
 	if pending > 0 {
 		st.Delay = time.Since(oldest)
 	}
+	if durable > 0 && st.ServerEnd > durable {
+		st.LagBytes = int64(st.ServerEnd - durable)
+	}
+	st.LagSeconds = max(st.Delay, s.lag.lag(durable, time.Now())).Seconds()
+	st.Findings = s.findings
 	switch {
 	case s.repoErr != nil:
 		st.Failure = s.repoErr.Error()
