@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -193,6 +194,8 @@ func TestBenchStreamSynchronous(t *testing.T) {
 			ratios = append(ratios, a/b)
 			t.Logf("%d clients: walden stream %.0f commits a second, pg_receivewal --synchronous %.0f, ratio %.2f", clients, a, b, a/b)
 		}
+		slices.Sort(ratios)
+		t.Logf("%d clients: median ratio %.2f", clients, ratios[len(ratios)/2])
 	}
 	s.dropSlots()
 }

@@ -48,7 +48,7 @@ func losePrimary(t *testing.T, major int, l loss, random *rand.Rand) {
 	s.pg.PgbenchInit(1)
 	s.backup()
 	args := []string{"--max-delay", maxDelay.String()}
-	settle := func() *streamer { return nil }
+	var settle func() *streamer
 	if l.kills {
 		settle = s.supervise(random, 800*time.Millisecond, args...)
 		s.pg.WaitFor("the slot", func() bool { return s.pg.QueryValue("SELECT count(*) FROM pg_replication_slots") == "1" })

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/storage/frame"
 	"github.com/walden-pg/walden/storage/repository"
 	"github.com/walden-pg/walden/wal"
@@ -73,6 +74,10 @@ func (a *Archive) fragmentOf(key string) (f Fragment, ok bool) {
 	return f, ok1 && ok2 && f.valid() == nil && FragmentKey(a.inc, f) == key
 }
 
+// attemptsToPut bounds how often a fragment is stored again that another writer
+// stored and removed meanwhile.
+const attemptsToPut = 3
+
 // PutFragment stores the bytes of a fragment: r gives those of the segment, so
 // that f.From is the offset of the first. When it returns nil they are durable.
 //
@@ -96,7 +101,15 @@ func (a *Archive) PutFragment(ctx context.Context, f Fragment, r io.ReaderAt) (P
 	key := FragmentKey(a.inc, f)
 	// Workers would cost more than they gain: fragments are small.
 	o := repository.ObjectOptions{Kind: frame.KindFragment, Workers: 1}
-	_, identical, err := a.repo.PutIdempotent(ctx, key, io.NewSectionReader(r, f.From, f.To-f.From), f.To-f.From, o)
+	var identical bool
+	var err error
+	for range attemptsToPut {
+		_, identical, err = a.repo.PutIdempotent(ctx, key, io.NewSectionReader(r, f.From, f.To-f.From), f.To-f.From, o)
+		if !errors.Is(err, storage.ErrNotExist) {
+			break
+		}
+		// Another writer's was there, and was replaced before it could be compared.
+	}
 	var conflict *repository.ConflictError
 	switch {
 	case errors.As(err, &conflict):

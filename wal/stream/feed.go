@@ -184,7 +184,8 @@ const microsecondsTo2000 = 946684800 * 1e6
 func (f *feed) sendStatus(written, flushed wal.LSN, reply bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	b := append(f.out[:0], 'd', 0, 0, 0, 4+statusLength, 'r')
+	b := f.out[:0]
+	b = append(b, 'd', 0, 0, 0, 4+statusLength, 'r')
 	be := binary.BigEndian
 	b = be.AppendUint64(b, uint64(written))
 	b = be.AppendUint64(b, uint64(flushed))

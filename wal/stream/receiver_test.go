@@ -30,7 +30,6 @@ type rig struct {
 	store   storage.Store
 	archive *archive.Archive
 	o       stream.Options
-	log     *strings.Builder
 }
 
 func newRig(t *testing.T, server *pgtest.Cluster, decorate func(storage.Store) storage.Store) *rig {

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"slices"
 	"time"
 
 	"github.com/walden-pg/walden/wal/archive"
@@ -181,15 +182,14 @@ func (s *openSegment) stored(next job) (covered []archive.Fragment) {
 			return []archive.Fragment{f.Fragment} // one that was begun later came first
 		}
 	}
-	kept := s.fragments[:0]
-	for _, old := range s.fragments {
-		if old.From >= f.From && old.To <= f.To && old.Fragment != f.Fragment {
+	s.fragments = slices.DeleteFunc(s.fragments, func(old ownFragment) bool {
+		is := old.From >= f.From && old.To <= f.To && old.Fragment != f.Fragment
+		if is {
 			covered = append(covered, old.Fragment)
-			continue
 		}
-		kept = append(kept, old)
-	}
-	s.fragments = append(kept, f)
+		return is
+	})
+	s.fragments = append(s.fragments, f)
 	return covered
 }
 
