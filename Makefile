@@ -76,7 +76,7 @@ cross: ## binaries for every platform, in dist/
 		os=$${platform%/*} arch=$${platform#*/} ext=; \
 		[ $$os = windows ] && ext=.exe; \
 		echo "cross: $$platform"; \
-		CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build $(SHIPPED); \
+		GOOS=$$os GOARCH=$$arch $(BUILD) $(SHIPPED); \
 		GOOS=$$os GOARCH=$$arch $(BUILD) -o dist/walden-$$os-$$arch$$ext ./cmd/walden; \
 	done
 

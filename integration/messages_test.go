@@ -105,6 +105,9 @@ func TestFullDisk(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to mount a small filesystem")
 	}
+	if _, err := exec.LookPath("mount"); err != nil {
+		pgtest.Missing(t, "%v", err)
+	}
 	small := filepath.Join(pgtest.TempDir(t), "small")
 	check(t, os.Mkdir(small, 0o755))
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=18m", "tmpfs", small).CombinedOutput(); err != nil {
