@@ -27,11 +27,21 @@ type fsys interface {
 	Rmdir(name string) error
 	// SyncDir makes the directory's entries durable.
 	SyncDir(name string) error
+	// Hold takes hold of a directory, so that it can be told from one that is
+	// made later under its name. errors.ErrUnsupported where that cannot be done.
+	Hold(name string) (heldDir, error)
 	// Stat describes what name leads to, ReadDir what lies in the directory.
 	Stat(name string) (fs.FileInfo, error)
 	ReadDir(name string) ([]fs.DirEntry, error)
 	// Links returns how many names the file has; 1 if that is unknown.
 	Links(fi fs.FileInfo) uint64
+}
+
+// heldDir is a directory that is held on to.
+type heldDir interface {
+	// Is reports whether name leads to the directory now.
+	Is(name string) bool
+	Close() error
 }
 
 type writeFile interface {

@@ -23,6 +23,29 @@ func (osFS) Rmdir(name string) error {
 	return nil
 }
 
+// Hold keeps the directory open: while it is, its inode is not given to another.
+func (osFS) Hold(name string) (heldDir, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return openDir{f, fi}, nil
+}
+
+type openDir struct {
+	*os.File
+	fi os.FileInfo
+}
+
+func (d openDir) Is(name string) bool {
+	fi, err := os.Lstat(name)
+	return err == nil && os.SameFile(fi, d.fi)
+}
+
 func (osFS) SyncDir(name string) error {
 	d, err := os.Open(name)
 	if err != nil {

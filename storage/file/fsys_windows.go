@@ -37,6 +37,10 @@ func (osFS) Rmdir(name string) error {
 // journal of their changes.
 func (osFS) SyncDir(string) error { return nil }
 
+// Hold is not needed where SyncDir costs nothing, and would keep directories from
+// being removed.
+func (osFS) Hold(string) (heldDir, error) { return nil, errors.ErrUnsupported }
+
 func (osFS) RenameNew(name, to string) error {
 	from, err := windows.UTF16PtrFromString(name)
 	if err != nil {

@@ -38,6 +38,8 @@ type Store struct {
 	fs    fsys
 	sweep sync.Once
 
+	durable durableDirs
+
 	mu    sync.Mutex
 	ready bool // the directory of temporary files has been there
 }
@@ -206,26 +208,48 @@ func (s *Store) settle(key string, fi fs.FileInfo) error {
 	return s.syncUp(key)
 }
 
-// syncUp fsyncs every directory from that of key up to the root. All of them
-// each time: a directory may have been made a moment ago by a process that was
-// killed before it came to the fsync, and one that is clean costs next to
-// nothing. The root's own entry was made durable before anything was put into it.
+// syncUp makes the names durable that lead from the root to the object key: it
+// fsyncs the object's directory, and every one above it up to the root that is not known to
+// hold the next one durably. Others may have made a directory a moment ago and
+// been killed before they came to the fsync, so that each process sees for
+// itself, once. The root's own entry was made durable before anything was put into it.
 func (s *Store) syncUp(key string) error {
-	for dir := filepath.Dir(s.path(key)); ; dir = filepath.Dir(dir) {
-		err := s.fs.SyncDir(dir)
-		if errors.Is(err, fs.ErrNotExist) && dir != s.root {
-			continue // deleted again, object and all
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%w: %s", errNoRoot, s.root)
-		}
-		if err != nil {
-			return err
+	below := ""
+	for dir := filepath.Dir(s.path(key)); ; dir, below = filepath.Dir(dir), dir {
+		if below == "" || !s.durable.known(below) {
+			if err := s.syncEntry(dir, below); err != nil {
+				return err
+			}
 		}
 		if dir == s.root {
 			return nil
 		}
 	}
+}
+
+// syncEntry fsyncs a directory, and remembers that below, a directory in it, has
+// a durable name; "": an object.
+func (s *Store) syncEntry(dir, below string) error {
+	var held heldDir
+	if below != "" {
+		// Before the fsync: what is made under the name after it is another.
+		held, _ = s.fs.Hold(below) // without, it is synced again the next time
+	}
+	err := s.fs.SyncDir(dir)
+	if held != nil {
+		if err == nil {
+			s.durable.add(below, held)
+		} else {
+			_ = held.Close() // it was only read
+		}
+	}
+	switch {
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	case dir == s.root:
+		return fmt.Errorf("%w: %s", errNoRoot, s.root)
+	}
+	return nil // deleted again, object and all
 }
 
 // syncIfAllowed fsyncs a directory that is not ours: one may be allowed to

@@ -223,6 +223,33 @@ func (s *strictFS) Mkdir(name string) error {
 	})
 }
 
+func (s *strictFS) Hold(name string) (heldDir, error) {
+	var h strictDir
+	err := s.run("hold", name, func() error {
+		n, err := s.find(name)
+		h = strictDir{s, n}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+type strictDir struct {
+	s *strictFS
+	n *node
+}
+
+func (h strictDir) Is(name string) bool {
+	h.s.mu.Lock()
+	defer h.s.mu.Unlock()
+	n, err := h.s.find(name)
+	return err == nil && n == h.n
+}
+
+func (strictDir) Close() error { return nil }
+
 func (s *strictFS) SyncDir(name string) error {
 	return s.run("syncdir", name, func() error {
 		n, err := s.find(name)
