@@ -238,6 +238,7 @@ func (j *journal) update(f func()) {
 // for, and returns their files. The lock is held.
 func (j *journal) popDone() []*segmentFile {
 	var files []*segmentFile
+	popped := false
 	for _, s := range j.segments {
 		if s.done() && s.file != nil && (s.complete() || s.left) {
 			files = append(files, s.file)
@@ -251,11 +252,55 @@ func (j *journal) popDone() []*segmentFile {
 			break
 		}
 		j.segments = j.segments[1:]
+		popped = true
 		if s.seg.Timeline == j.timeline {
 			j.base = s.end()
 		}
 	}
+	if popped || len(files) > 0 {
+		j.signal() // there is room
+	}
 	return files
+}
+
+// goesOn reports whether receiving can go on at a place behind what is here:
+// whether that joins what is archived, whose ends list gives, and has no hole.
+func (j *journal) goesOn(at start, list []start) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	first := j.tip
+	for i, s := range j.segments {
+		if i > 0 && s.seg.Start() > j.segments[i-1].end() {
+			return false
+		}
+		first = min(first, s.seg.Start())
+	}
+	n := len(list)
+	return n == 0 || first <= list[0].missing && list[n-1].missing <= at.at
+}
+
+// clear waits until nothing is left to be done with what is here, which does
+// not go on. waited reports whether there was something.
+func (j *journal) clear(ctx context.Context) (waited bool, err error) {
+	j.update(func() {
+		if s := j.last(); s != nil && !s.complete() {
+			s.left = true
+		}
+	})
+	for {
+		j.mu.Lock()
+		n, changed := len(j.segments), j.changed
+		j.mu.Unlock()
+		if n == 0 {
+			return waited, nil
+		}
+		waited = true
+		select {
+		case <-ctx.Done():
+			return waited, ctx.Err()
+		case <-changed:
+		}
+	}
 }
 
 // pending reports how many bytes are here that are not durable, and when the

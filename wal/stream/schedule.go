@@ -98,10 +98,10 @@ func (j *journal) next(p policy, now time.Time) (next job, wait time.Duration) {
 }
 
 // compareNext is the comparison with fragments that exist, once their bytes
-// have been received. A longer tail of a timeline that was left earlier here
+// have been received, or of a beginning with the segment that was sealed. A longer tail of a timeline that was left earlier here
 // cannot be compared; it stays.
 func (s *openSegment) compareNext() job {
-	if len(s.existing) == 0 || s.comparing {
+	if s.comparing || len(s.existing) == 0 && !s.overtaken() {
 		return job{}
 	}
 	var list []archive.StoredFragment
@@ -115,6 +115,12 @@ func (s *openSegment) compareNext() job {
 	}
 	s.comparing = true
 	return job{kind: compareJob, segment: s, compare: list}
+}
+
+// overtaken reports whether the segment will stay a beginning here, and is
+// in the archive whole: its bytes are compared with those.
+func (s *openSegment) overtaken() bool {
+	return s.presealed && s.left && !s.complete() && s.durable < s.have
 }
 
 // sealsWhole reports whether the segment becomes durable by being sealed.

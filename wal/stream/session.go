@@ -83,18 +83,29 @@ func (s *session) run(ctx context.Context) error {
 // server's timeline leads there; else where the repository does.
 func (s *session) starts(ctx context.Context, held slot) ([]start, error) {
 	resumed, ok := s.resume()
-	if ok && s.r.connected {
+	if ok && s.r.connected && !s.r.gone[place{resumed.timeline, resumed.at}] {
 		return []start{resumed}, nil
 	}
-	v, err := takeInventory(ctx, s.r.o.Archive, s.up.history, s.up.end)
+	v, err := s.inventory(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("see what is archived: %w", err)
+		return nil, err
 	}
-	s.r.setInventory(v)
 	list := v.starts()
-	if n := len(list); ok && (n == 0 || list[n-1].missing <= resumed.at) {
+	if ok && s.r.journal.goesOn(resumed, list) {
 		// A spool goes further than the repository.
 		return []start{resumed}, nil
+	}
+	// Whatever is here is shipped first: a segment of it may have to be begun
+	// anew, and a hole must not be passed by what is behind it.
+	waited, err := s.r.journal.clear(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if waited {
+		if v, err = s.inventory(ctx); err != nil {
+			return nil, err
+		}
+		list = v.starts()
 	}
 	if len(list) == 0 {
 		at := held.start
@@ -106,6 +117,16 @@ func (s *session) starts(ctx context.Context, held slot) ([]start, error) {
 		return []start{{timeline: v.timelineAt(at), at: at}}, nil
 	}
 	return list, nil
+}
+
+// inventory lists the archive and makes the journal know it.
+func (s *session) inventory(ctx context.Context) (*inventory, error) {
+	v, err := takeInventory(ctx, s.r.o.Archive, s.up.history, s.up.end)
+	if err != nil {
+		return nil, fmt.Errorf("see what is archived: %w", err)
+	}
+	s.r.setInventory(v)
+	return v, nil
 }
 
 // resume is where the journal ends, as far as the server's history agrees with it.

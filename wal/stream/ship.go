@@ -1,9 +1,11 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"time"
 
@@ -29,7 +31,7 @@ type shipper struct {
 // run ships until ctx is done. An error is one that only a person can mend.
 func (s *shipper) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	finished := make(chan jobKind, 64)
+	finished := make(chan jobKind, 64) // more are never under way
 	g.Go(func() error {
 		uploads, seals := 0, 0
 		timer := time.NewTimer(time.Hour)
@@ -122,6 +124,9 @@ func (s *shipper) fragment(ctx context.Context, next job) error {
 
 // compare holds the fragments of an earlier run against what was received.
 func (s *shipper) compare(ctx context.Context, next job) error {
+	if len(next.compare) == 0 && next.segment.presealed {
+		return s.compareSealed(ctx, next.segment)
+	}
 	var right []archive.StoredFragment
 	for _, f := range next.compare {
 		gone := false
@@ -149,6 +154,52 @@ func (s *shipper) compare(ctx context.Context, next job) error {
 	return nil
 }
 
+// compareSealed holds the beginning of a segment against the sealed one.
+func (s *shipper) compareSealed(ctx context.Context, seg *openSegment) error {
+	gone := false
+	err := s.persist(ctx, "segment "+seg.seg.Name(), func() error {
+		obj, err := s.archive.OpenSegment(ctx, seg.seg)
+		if gone = errors.Is(err, storage.ErrNotExist); gone {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		sealed := obj.NewReader(ctx, 0, seg.have)
+		defer sealed.Close()
+		theirs, ours := make([]byte, 64<<10), make([]byte, 64<<10)
+		for at := int64(0); at < seg.have; {
+			n := min(seg.have-at, int64(len(ours)))
+			if _, err := io.ReadFull(sealed, theirs[:n]); err != nil {
+				return fmt.Errorf("read segment %s: %w", seg.seg.Name(), err)
+			}
+			if _, err := seg.file.ReadAt(ours[:n], at); err != nil && !errors.Is(err, io.EOF) {
+				return &LocalError{Segment: seg.seg, Err: err}
+			}
+			if !bytes.Equal(theirs[:n], ours[:n]) {
+				key := archive.SegmentKey(s.archive.Incarnation(), seg.seg)
+				return &archive.DisagreementError{Segment: seg.seg, Key: key, From: at, To: at + n}
+			}
+			at += n
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var files []*segmentFile
+	s.journal.update(func() {
+		if seg.comparing = false; gone {
+			seg.presealed = false
+			return
+		}
+		seg.durable, seg.scheduled = seg.have, seg.have
+		files = s.journal.popDone()
+	})
+	s.discard(files)
+	return nil
+}
+
 // seal puts the whole segment into the archive and removes its fragments.
 func (s *shipper) seal(ctx context.Context, next job) error {
 	seg := next.segment
@@ -160,7 +211,7 @@ func (s *shipper) seal(ctx context.Context, next job) error {
 	if errors.As(err, &refused) {
 		s.o.Logger.Error("a segment was received that cannot be archived as one; it stays in fragments", "segment", seg.seg.Name(), "error", err)
 		s.state.finding()
-		s.journal.update(func() { seg.refused, seg.sealing = true, false })
+		s.journal.update(func() { seg.refused, seg.sealing, seg.presealed = true, false, false })
 		return nil
 	}
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/archive"
 	"github.com/walden-pg/walden/wal/index"
+	"github.com/walden-pg/walden/wal/record"
 )
 
 // spoolDirectory is where the segments of one incarnation lie, under their own
@@ -48,6 +49,15 @@ func (e *BusyError) Hint() string { return "stop the other one, or give this one
 func (d *spoolDirectory) open() error {
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return fmt.Errorf("spool: %w", err)
+	}
+	// Their names must be as durable as the files in them: those of root,
+	// the cluster and the incarnation.
+	parent := d.dir
+	for range 3 {
+		parent = filepath.Dir(parent)
+		if err := syncDirectory(parent); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return fmt.Errorf("spool: %w", err)
+		}
 	}
 	lock, err := os.OpenFile(filepath.Join(d.dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -103,7 +113,8 @@ func (r *Receiver) recoverSpool(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for i, seg := range list {
+	var loaded []*openSegment
+	for _, seg := range list {
 		f, err := openSpooled(r.spool.dir, seg, 0)
 		if err != nil {
 			return fmt.Errorf("spool: %w", err)
@@ -119,23 +130,29 @@ func (r *Receiver) recoverSpool(ctx context.Context) error {
 			}
 			continue
 		}
-		live, err := r.o.Archive.LiveSegment(ctx, seg)
+		// Not synced, as far as is known: who wrote it may have been killed before that.
+		s := &openSegment{seg: seg, file: f, have: have}
+		err = r.shipper.persist(ctx, "the spool's segment "+seg.Name(), func() error {
+			live, err := r.o.Archive.LiveSegment(ctx, seg)
+			if err != nil {
+				return err
+			}
+			if s.presealed, err = r.o.Archive.Contains(ctx, seg); err == nil && !s.presealed {
+				s.existing = usable(live)
+			}
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("see what is archived of the spool: %w", err)
 		}
-		sealed, err := r.o.Archive.Contains(ctx, seg)
-		if err != nil {
-			return fmt.Errorf("see what is archived of the spool: %w", err)
-		}
-		s := &openSegment{seg: seg, file: f, have: have, synced: have, presealed: sealed}
-		if !sealed {
-			s.existing = usable(live)
-		}
+		loaded = append(loaded, s)
+	}
+	for i, s := range loaded {
 		// Only the very last can grow.
-		s.left = i+1 < len(list) && have < seg.Size.Bytes()
+		s.left = i+1 < len(loaded) && !s.complete()
 		r.journal.load(s)
 	}
-	if n := len(list); n > 0 {
+	if n := len(loaded); n > 0 {
 		r.o.Logger.Info("the spool of an earlier run is being uploaded", "segments", n)
 	}
 	return nil
@@ -161,14 +178,22 @@ func validLength(f *segmentFile, seg wal.Segment, systemID uint64) (int64, error
 	if err != nil {
 		return 0, err
 	}
+	var fault *record.Error
 	if info.Size() == f.size {
-		if _, err := index.Build(f, seg, index.Options{SystemID: systemID, Complete: true}); err == nil {
+		_, err := index.Build(f, seg, index.Options{SystemID: systemID, Complete: true})
+		if err == nil {
 			return f.size, nil
+		}
+		if !errors.As(err, &fault) {
+			return 0, err
 		}
 	}
 	x, err := index.Build(f, seg, index.Options{SystemID: systemID})
-	if err != nil {
+	if errors.As(err, &fault) {
 		return 0, nil // not even its first page
+	}
+	if err != nil {
+		return 0, err // it cannot be read: that says nothing of what it holds
 	}
 	n := min(int64(x.EndOfRecords-seg.Start()), info.Size())
 	return n, f.Truncate(n)
