@@ -21,6 +21,10 @@ const (
 	// tier, and however long a quiet segment stays open, few objects are there.
 	tier            = 16
 	cumulativeBytes = 8 << 20
+	// maxAhead bounds how many segments from the first unfinished one on are
+	// worked on: a receiver that is killed while an upload of the first is tried again
+	// and again must not leave a hole so far back that lookBack does not reach it.
+	maxAhead = lookBack / 2
 )
 
 // policy is what the choice of the next job depends on besides the journal.
@@ -67,7 +71,10 @@ func (j *journal) next(p policy, now time.Time) (next job, wait time.Duration) {
 			wait = d
 		}
 	}
-	for _, s := range j.segments {
+	for i, s := range j.segments {
+		if i == maxAhead {
+			break
+		}
 		if s.file == nil || s.done() {
 			continue
 		}

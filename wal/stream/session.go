@@ -22,8 +22,8 @@ type session struct {
 	// begun is where the stream was begun last, and fed whether WAL has come since.
 	begun start
 	fed   bool
-	// flushed is the position that was reported last.
-	flushed wal.LSN
+	// reporting makes reports follow each other, so that the last one tells the most.
+	reporting sync.Mutex
 
 	mu sync.Mutex
 	// asked is when the server asked for a reply, and wants the position that
@@ -281,7 +281,7 @@ func (s *session) stream(ctx context.Context, f *feed) (endRow, error) {
 	g.Go(func() error { return s.acknowledge(over, f, reply) })
 	g.Go(func() error { return s.r.watch(over, s.up, f) })
 	err := g.Wait()
-	if kept {
+	if kept && err == nil && ctx.Err() == nil {
 		// release needs the network connection.
 		f.keep = true
 	}
@@ -359,10 +359,10 @@ const (
 // acknowledge reports positions: at once when something has become durable or
 // a reply is wanted, and at intervals, since a server gives up a receiver that
 // it does not hear. It also notices a server that has gone without a word.
-func (s *session) acknowledge(ctx context.Context, f *feed, reply <-chan struct{}) error {
+func (s *session) acknowledge(ctx context.Context, f *feed, reply <-chan struct{}) (err error) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
-	var written wal.LSN
+	var written, told wal.LSN
 	var sent, asked time.Time
 	for first := true; ; first = false {
 		changed := s.r.journal.await()
@@ -380,7 +380,7 @@ func (s *session) acknowledge(ctx context.Context, f *feed, reply <-chan struct{
 			f.close()
 			return fmt.Errorf("nothing was heard of the server for %s", f.silence().Round(time.Second))
 		}
-		wanted := first || ask || flushed != s.flushed || now.Sub(sent) >= s.up.statusInterval ||
+		wanted := first || ask || flushed != told || now.Sub(sent) >= s.up.statusInterval ||
 			received != written && s.r.state.eager()
 		select {
 		case <-reply:
@@ -388,10 +388,10 @@ func (s *session) acknowledge(ctx context.Context, f *feed, reply <-chan struct{
 		default:
 		}
 		if wanted {
-			if err := s.report(f, received, flushed, ask); err != nil {
+			if written, told, err = s.report(f, ask); err != nil {
 				return err
 			}
-			written, sent = received, now
+			sent = now
 		}
 		select {
 		case <-ctx.Done():
@@ -399,22 +399,24 @@ func (s *session) acknowledge(ctx context.Context, f *feed, reply <-chan struct{
 		case <-changed:
 		case <-ticker.C:
 		case <-reply:
-			if err := s.report(f, received, flushed, false); err != nil {
+			if written, told, err = s.report(f, false); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-// report sends a status.
-func (s *session) report(f *feed, received, flushed wal.LSN, ask bool) error {
+// report sends a status, and returns what it said.
+func (s *session) report(f *feed, ask bool) (received, flushed wal.LSN, err error) {
+	s.reporting.Lock()
+	defer s.reporting.Unlock()
+	received, flushed = s.r.flushed()
 	if err := f.sendStatus(received, flushed, ask); err != nil {
 		f.close()
-		return err
+		return 0, 0, err
 	}
-	s.flushed = flushed
 	s.r.state.change(func(st *Status) { st.Acknowledged = flushed })
-	return nil
+	return received, flushed, nil
 }
 
 // part ends the stream because ctx is done: what was received is shipped and
@@ -424,8 +426,7 @@ func (s *session) part(ctx context.Context, f *feed) error {
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.r.o.StopTimeout)
 	defer cancel()
 	err := s.r.shipper.drain(bounded)
-	received, flushed := s.r.flushed()
-	if e := s.report(f, received, flushed, false); e == nil {
+	if _, _, e := s.report(f, false); e == nil {
 		f.goodbye()
 	}
 	return err
