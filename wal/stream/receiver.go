@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -134,6 +135,7 @@ const (
 func (r *Receiver) sessions(ctx context.Context) error {
 	pause := firstReconnect
 	for ctx.Err() == nil {
+		began := time.Now()
 		heard, err := r.session(ctx)
 		if ctx.Err() != nil {
 			return unshipped(err)
@@ -141,7 +143,7 @@ func (r *Receiver) sessions(ctx context.Context) error {
 		if lasting(err) || !r.connected && refusedForGood(err) {
 			return err
 		}
-		if heard {
+		if heard && time.Since(began) > pause { // not what fails again and again after its first message
 			pause = firstReconnect
 		}
 		r.state.change(func(st *Status) { st.Phase = Connecting })
@@ -202,7 +204,7 @@ func refusedForGood(err error) bool {
 	if !errors.As(err, &pg) {
 		return false
 	}
-	return pg.Code[:2] == "28" || pg.Code == "3D000" || pg.Code == "42501"
+	return strings.HasPrefix(pg.Code, "28") || pg.Code == "3D000" || pg.Code == "42501"
 }
 
 func (r *Receiver) setInventory(v *inventory) { r.known.Store(v) }

@@ -34,7 +34,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		t: t, r: rand.New(rand.NewPCG(seed, 0)), now: time.Now(),
 		stored: map[archive.Fragment]bool{}, sealed: map[wal.Segment]bool{},
 	}
-	w.j = newJournal(testSize, 100*testSize.Bytes(), func(seg wal.Segment) (*segmentFile, error) { return newTemporarySegment(seg.Size.Bytes()) })
+	w.j = newJournal(testSize, 200*testSize.Bytes(), func(seg wal.Segment) (*segmentFile, error) { return newTemporarySegment(seg.Size.Bytes()) })
 	w.j.begin(1, wal.LSN(testSize), true)
 	return w
 }
@@ -287,5 +287,33 @@ func TestTimelineSwitch(t *testing.T) {
 	}
 	if len(w.j.segments) != 1 {
 		t.Errorf("%d segments are held", len(w.j.segments))
+	}
+}
+
+// TestHoleStaysNear: while the upload of a segment takes for ever, those behind
+// it are sealed only as far as a receiver looks back for holes.
+func TestHoleStaysNear(t *testing.T) {
+	w := newWorld(t, 1)
+	p := policy{delay: time.Second, behind: true}
+	for range lookBack + 10 {
+		w.write(int(testSize.Bytes()))
+		w.begin(p)
+		for i := len(w.running) - 1; i >= 0; i-- {
+			if next := w.running[i]; next.segment.seg.Number != 1 {
+				next.segment.sealed, next.segment.sealing = true, false
+				w.running = slices.Delete(w.running, i, i+1)
+			}
+		}
+		w.begin(p)
+	}
+	for _, s := range w.j.segments {
+		if s.sealed && s.seg.Number >= lookBack {
+			t.Fatalf("%s is sealed, the first one is not", s.seg.Name())
+		}
+	}
+	for _, s := range w.j.segments {
+		if s.file != nil {
+			_ = s.file.discard()
+		}
 	}
 }
