@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/storage/frame"
@@ -25,11 +26,13 @@ const (
 type Archive struct {
 	repo *repository.Repository
 	inc  Incarnation
+	// pause is the first between two looks of Fetch.
+	pause time.Duration
 }
 
 // New returns the archive of an incarnation. It reads nothing.
 func New(repo *repository.Repository, inc Incarnation) *Archive {
-	return &Archive{repo: repo, inc: inc}
+	return &Archive{repo: repo, inc: inc, pause: firstPause}
 }
 
 // Incarnation returns whose WAL it is.

@@ -4,10 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/wal"
 )
+
+// firstPause is the time between the first two looks of Fetch; each further one is
+// twice as long. Segments that arrive in parallel need not arrive in order.
+const firstPause = 100 * time.Millisecond
 
 // attemptsToFetch bounds how often Fetch starts over because a file that was
 // absent arrived while its absence was being proven, or because fragments were
@@ -34,12 +39,16 @@ func (a *Archive) Fetch(ctx context.Context, name, path string) error {
 	if err != nil {
 		return fmt.Errorf("fetch: %w", err)
 	}
-	for range attemptsToFetch {
-		if err = a.fetchOnce(ctx, f, path); err == nil || !passing(err) {
+	for attempt := 1; ; attempt++ {
+		if err = a.fetchOnce(ctx, f, path); err == nil || !passing(err) || attempt == attemptsToFetch {
 			return err
 		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(a.pause << (attempt - 1)):
+		}
 	}
-	return err
 }
 
 // fetchOnce delivers the file from its object, or a segment from its fragments,

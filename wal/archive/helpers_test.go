@@ -77,7 +77,9 @@ func create(t testing.TB, repo *repository.Repository, id uint64, size wal.Segme
 func newArchive(t testing.TB, s storage.Store) *archive.Archive {
 	t.Helper()
 	repo := newRepository(t, s)
-	return archive.New(repo, create(t, repo, systemID, size))
+	a := archive.New(repo, create(t, repo, systemID, size))
+	a.LookAgainAfter(time.Millisecond)
+	return a
 }
 
 // newWAL is a builder with n complete segments, which records cross.

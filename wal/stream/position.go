@@ -39,10 +39,13 @@ func takeInventory(ctx context.Context, a *archive.Archive, h wal.History, near 
 	if err := v.list(ctx, a, near); err != nil {
 		return nil, err
 	}
-	if len(v.covered) == 0 {
-		return v, v.list(ctx, a, 0)
+	for _, runs := range v.sealed {
+		if len(runs) > 0 {
+			return v, nil
+		}
 	}
-	return v, nil
+	// What there is of segments lies far back, if anywhere.
+	return v, v.list(ctx, a, 0)
 }
 
 // list takes in the segments near a position; 0: all.

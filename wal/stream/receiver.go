@@ -31,6 +31,8 @@ type Receiver struct {
 	tidying    sync.Once
 	background sync.WaitGroup
 	life       context.Context
+	// histories are the history files that are known to be archived.
+	histories map[wal.TimelineID][]byte
 	// gone are the places whose WAL a server said it had removed.
 	gone map[place]bool
 	// connected is set once a server has been streamed from.
@@ -51,7 +53,7 @@ func New(o Options) (*Receiver, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	r := &Receiver{o: o, gone: map[place]bool{}, state: &state{status: Status{Phase: Connecting, SlotLag: -1, SlotRoom: -1}}}
+	r := &Receiver{o: o, gone: map[place]bool{}, histories: map[wal.TimelineID][]byte{}, state: &state{status: Status{Phase: Connecting, SlotLag: -1, SlotRoom: -1}}}
 	limit := int64(withoutSpool)
 	if o.Spool != "" {
 		r.spool = newSpoolDirectory(o.Spool, o.Archive.Incarnation())

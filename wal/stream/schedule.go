@@ -78,9 +78,11 @@ func (j *journal) next(p policy, now time.Time) (next job, wait time.Duration) {
 		if s.file == nil || s.done() {
 			continue
 		}
-		if next := s.compareNext(); next.kind != noJob {
-			next.begun = now
-			return next, 0
+		if p.uploads > 0 {
+			if next := s.compareNext(); next.kind != noJob {
+				next.begun = now
+				return next, 0
+			}
 		}
 		if len(s.existing) > 0 || s.comparing || s.sealing {
 			continue
@@ -105,7 +107,8 @@ func (j *journal) next(p policy, now time.Time) (next job, wait time.Duration) {
 }
 
 // compareNext is the comparison with fragments that exist, once their bytes
-// have been received, or of a beginning with the segment that was sealed. A longer tail of a timeline that was left earlier here
+// have been received, or of a beginning with the segment that was sealed. A
+// longer tail of a timeline that was left earlier here
 // cannot be compared; it stays.
 func (s *openSegment) compareNext() job {
 	if s.comparing || len(s.existing) == 0 && !s.overtaken() {

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -190,6 +191,10 @@ func (u *upstream) ensureSlot(ctx context.Context, name string) (slot, error) {
 // renewSlot drops a slot that was invalidated, and creates it again: what it
 // held is gone.
 func (u *upstream) renewSlot(ctx context.Context, name string) (slot, error) {
+	if u.version < slotSyntax {
+		// It cannot be asked whether it is a physical slot at all.
+		return slot{}, &SlotError{Slot: name, Err: errors.New("it does not hold the WAL that follows what is archived")}
+	}
 	if _, err := u.pg.Exec(ctx, "DROP_REPLICATION_SLOT "+name).ReadAll(); err != nil {
 		return slot{}, &SlotError{Slot: name, Err: err}
 	}
@@ -214,6 +219,9 @@ func (u *upstream) readHistory(ctx context.Context, r *Receiver) error {
 		if e.Timeline == 1 {
 			continue
 		}
+		if r.histories[e.Timeline] != nil {
+			continue
+		}
 		_, err := r.o.Archive.HistoryContent(ctx, e.Timeline)
 		if !errors.Is(err, storage.ErrNotExist) {
 			continue
@@ -233,9 +241,13 @@ func (u *upstream) storeHistory(ctx context.Context, r *Receiver, tli wal.Timeli
 		return nil, err
 	}
 	content := []byte(row[1])
+	if bytes.Equal(r.histories[tli], content) {
+		return content, nil // the repository may be away now
+	}
 	if _, err := r.o.Archive.PutHistory(ctx, tli, content); err != nil {
 		return nil, fmt.Errorf("store the history file of timeline %s: %w", tli, err)
 	}
+	r.histories[tli] = content
 	return content, nil
 }
 
@@ -263,6 +275,7 @@ func (e *SlotError) Hint() string {
 		case "55006":
 			return "another receiver uses the slot: stop it, or give this one another --slot"
 		}
+		return ""
 	}
-	return ""
+	return "if it was invalidated, drop it (SELECT pg_drop_replication_slot): it is made anew, and the gap is reported"
 }

@@ -304,7 +304,7 @@ func (s *shipper) drain(ctx context.Context) error {
 }
 
 // UnshippedError says that WAL was received and could not be made durable
-// before the receiver ended. It was not acknowledged: the server still has it.
+// before the receiver ended. The server still has what was not acknowledged.
 type UnshippedError struct {
 	Bytes int64
 	// Err is why the repository did not take it; nil: it was too slow.
@@ -325,5 +325,5 @@ func (e *UnshippedError) Unwrap() error { return e.Err }
 
 // Hint says where it still is.
 func (e *UnshippedError) Hint() string {
-	return "they were not acknowledged: the replication slot keeps them on the server (with a spool they are there, too); start walden stream again"
+	return "nothing is lost: the replication slot keeps on the server what was not acknowledged, and what is in a spool stays there; start walden stream again"
 }

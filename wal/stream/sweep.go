@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -81,7 +82,7 @@ func (s *sweeper) remove(ctx context.Context, f archive.Fragment) {
 		return
 	}
 	err := s.archive.DeleteFragment(ctx, f)
-	if err == nil || ctx.Err() != nil || storage.Retryable(err) {
+	if err == nil || ctx.Err() != nil || storage.Retryable(err) || errors.Is(err, context.DeadlineExceeded) {
 		return
 	}
 	s.mu.Lock()
