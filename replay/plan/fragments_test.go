@@ -79,7 +79,7 @@ func (c *cluster) open(t *testing.T, b *branch) []archive.LiveSegment {
 	if len(l.Fragments) == 0 {
 		return nil
 	}
-	if n := l.Covered(); !l.Stranded() {
+	if n := l.Covered(); !l.HasHole() {
 		c.part(t, b, seg, n)
 	}
 	return []archive.LiveSegment{l}

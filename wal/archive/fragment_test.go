@@ -49,7 +49,7 @@ func TestFragmentsAreServed(t *testing.T) {
 		putFragment(t, a, open, content, 0, 70_000) // a cumulative one
 		putFragment(t, a, open, content, 60_000, end)
 		live, err := a.LiveSegment(t.Context(), open)
-		if err != nil || live.Covered() != end || live.Stranded() || live.Complete() || live.End() != b.Position() {
+		if err != nil || live.Covered() != end || live.HasHole() || live.Complete() || live.End() != b.Position() {
 			t.Fatalf("%+v, %v", live, err)
 		}
 		got, err := fetch(t, a, open.Name())

@@ -62,7 +62,7 @@ func (a *Archive) checkCover(ctx context.Context, live LiveSegment) error {
 	}
 	missing := Fragment{Segment: live.Segment, From: live.Covered(), To: live.Segment.Size.Bytes()}
 	hole := &HoleError{Name: missing.String(), Key: SegmentKey(a.inc, live.Segment)}
-	if live.Stranded() {
+	if live.HasHole() {
 		hole.Next = live.Fragments[len(live.Fragments)-1].String()
 		return hole
 	}

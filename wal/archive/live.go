@@ -46,8 +46,8 @@ func (l LiveSegment) End() wal.LSN { return l.Segment.Start() + wal.LSN(l.Covere
 // Complete reports whether the fragments cover the whole segment.
 func (l LiveSegment) Complete() bool { return l.Covered() == l.Segment.Size.Bytes() }
 
-// Stranded reports whether there are fragments behind a hole, which nobody can use.
-func (l LiveSegment) Stranded() bool {
+// HasHole reports whether there are fragments behind a hole, which nobody can use.
+func (l LiveSegment) HasHole() bool {
 	n := len(l.Fragments)
 	return n > 0 && l.Fragments[n-1].From > l.Covered()
 }

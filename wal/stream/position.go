@@ -112,9 +112,10 @@ func (v *inventory) fileRange(i int) (begin, end wal.LSN) {
 	return begin, end
 }
 
-func (v *inventory) segmentStart(l wal.LSN) wal.LSN {
-	return wal.LSN(v.size.Number(l) * uint64(v.size))
-}
+func (v *inventory) segmentStart(l wal.LSN) wal.LSN { return segmentStart(v.size, l) }
+
+// segmentStart is where the segment begins that holds the byte at l, on any timeline.
+func segmentStart(size wal.SegmentSize, l wal.LSN) wal.LSN { return l &^ (wal.LSN(size) - 1) }
 
 // timelineAt is the timeline whose file holds the segment that begins at l.
 func (v *inventory) timelineAt(l wal.LSN) wal.TimelineID {

@@ -106,7 +106,7 @@ func (w *world) end() {
 func (w *world) check(seg wal.Segment) {
 	l := w.live(seg)
 	w.most = max(w.most, len(l.Fragments))
-	if l.Stranded() {
+	if l.HasHole() {
 		w.t.Fatalf("a crash now would leave a hole between fragments: %+v", l.Fragments)
 	}
 	for _, s := range w.j.segments {

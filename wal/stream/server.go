@@ -50,10 +50,13 @@ func (r *Receiver) connect(ctx context.Context) (*upstream, error) {
 	return u, nil
 }
 
-func (u *upstream) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+func (u *upstream) close() { closeSoon(u.pg) }
+
+// closeSoon says goodbye, without waiting long for a server that is gone.
+func closeSoon(c *pgconn.PgConn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = u.pg.Close(ctx)
+	_ = c.Close(ctx)
 }
 
 // ask learns who the server is, and refuses one of another cluster.
@@ -134,12 +137,26 @@ func (u *upstream) show(ctx context.Context, name string) (string, error) {
 
 // row runs a command that answers with one row of at least n columns.
 func (u *upstream) row(ctx context.Context, command string, n int) ([]string, error) {
-	results, err := u.pg.Exec(ctx, command).ReadAll()
+	row, err := queryRow(ctx, u.pg, command)
+	if err == nil && len(row) < n {
+		err = errForm
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", command, err)
 	}
-	if len(results) == 0 || len(results[0].Rows) == 0 || len(results[0].Rows[0]) < n {
-		return nil, fmt.Errorf("%s: the server's answer has another form", command)
+	return row, nil
+}
+
+var errForm = errors.New("the server's answer has another form")
+
+// queryRow runs a command or a query that answers with one row.
+func queryRow(ctx context.Context, conn *pgconn.PgConn, sql string) ([]string, error) {
+	results, err := conn.Exec(ctx, sql).ReadAll()
+	if err != nil {
+		return nil, err
+	}
+	if len(results) == 0 || len(results[0].Rows) != 1 {
+		return nil, errForm
 	}
 	row := make([]string, len(results[0].Rows[0]))
 	for i, v := range results[0].Rows[0] {

@@ -146,7 +146,7 @@ func (s *session) resume() (start, bool) {
 		next, _, _ := s.up.history.TimelineAt(span.End)
 		s.r.o.Logger.Warn("the server's timeline left ours before the end of what was received; the rest of ours is kept",
 			"timeline", tli, "received", tip, "left_at", span.End, "next_timeline", next)
-		at := wal.LSN(size.Number(span.End) * uint64(size))
+		at := segmentStart(size, span.End)
 		return start{timeline: next, at: at, missing: at}, true
 	}
 	return start{}, false
@@ -215,21 +215,20 @@ func (s *session) try(ctx context.Context, at start) (*feed, *endRow, error) {
 // hold what is gone, is made anew.
 func (s *session) afterGap(ctx context.Context, at start) (wal.LSN, error) {
 	size := s.r.journal.size
-	segmentOf := func(l wal.LSN) wal.LSN { return wal.LSN(size.Number(l) * uint64(size)) }
 	held, err := s.up.ensureSlot(ctx, s.r.o.Slot)
 	if err != nil {
 		return 0, err
 	}
-	if begin := segmentOf(held.start); begin > at.at {
+	if begin := segmentStart(size, held.start); begin > at.at {
 		return begin, nil
 	}
 	if held, err = s.up.renewSlot(ctx, s.r.o.Slot); err != nil {
 		return 0, err
 	}
-	if begin := segmentOf(held.start); begin > at.at {
+	if begin := segmentStart(size, held.start); begin > at.at {
 		return begin, nil
 	}
-	return segmentOf(s.up.end), nil
+	return segmentStart(size, s.up.end), nil
 }
 
 // removed reports whether the server said that it no longer has the WAL, or
@@ -249,7 +248,7 @@ func (s *session) follow(ctx context.Context, row endRow) ([]start, error) {
 		return nil, err
 	}
 	size := s.r.journal.size
-	at := wal.LSN(size.Number(row.start) * uint64(size))
+	at := segmentStart(size, row.start)
 	return []start{{timeline: row.timeline, at: at, missing: at}}, nil
 }
 

@@ -114,9 +114,3 @@ func (r *Receiver) keepSlot(ctx context.Context, h server.Host, conn **pgconn.Pg
  CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_flush_lsn() END))`, r.o.Slot, durable))
 	return err
 }
-
-func closeSoon(c *pgconn.PgConn) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = c.Close(ctx)
-}

@@ -82,9 +82,7 @@ func (w *watcher) pause(ctx context.Context) bool {
 
 func (w *watcher) disconnect() {
 	if w.conn != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = w.conn.Close(ctx)
+		closeSoon(w.conn)
 		w.conn = nil
 	}
 }
@@ -130,21 +128,6 @@ func watchQuery(pid uint32, slot string) string {
 // may not be seen is NULL for others than the role's own connections.
 func waits(syncState string) bool {
 	return syncState == "sync" || syncState == "quorum" || syncState == "potential"
-}
-
-func queryRow(ctx context.Context, conn *pgconn.PgConn, sql string) ([]string, error) {
-	results, err := conn.Exec(ctx, sql).ReadAll()
-	if err != nil {
-		return nil, err
-	}
-	if len(results) == 0 || len(results[0].Rows) != 1 {
-		return nil, errors.New("the server's answer has another form")
-	}
-	row := make([]string, len(results[0].Rows[0]))
-	for i, v := range results[0].Rows[0] {
-		row[i] = string(v)
-	}
-	return row, nil
 }
 
 // slotNear is the share of what a slot may hold back at which it is warned of.
