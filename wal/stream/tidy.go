@@ -25,10 +25,8 @@ func (r *Receiver) tidy(ctx context.Context, began start) error {
 			return err
 		}
 		for _, l := range live {
-			if tli == began.timeline && l.Segment.End() > began.at {
-				continue
-			}
-			if err := r.tidySegment(ctx, l); err != nil {
+			received := tli == began.timeline && l.Segment.End() > began.at
+			if err := r.tidySegment(ctx, l, received); err != nil {
 				return err
 			}
 		}
@@ -37,8 +35,9 @@ func (r *Receiver) tidy(ctx context.Context, began start) error {
 }
 
 // tidySegment seals one segment if its fragments cover it, and removes them if
-// it is sealed and they agree with it.
-func (r *Receiver) tidySegment(ctx context.Context, l archive.LiveSegment) error {
+// it is sealed and they agree with it. One that is not sealed and is received
+// again is its journal's.
+func (r *Receiver) tidySegment(ctx context.Context, l archive.LiveSegment, received bool) error {
 	f, err := newTemporarySegment(l.Segment.Size.Bytes())
 	if err != nil {
 		return &LocalError{Segment: l.Segment, Err: err}
@@ -54,7 +53,7 @@ func (r *Receiver) tidySegment(ctx context.Context, l archive.LiveSegment) error
 		}
 	case !errors.Is(err, storage.ErrNotExist):
 		return err
-	case !l.Complete():
+	case received || !l.Complete():
 		return nil
 	default:
 		if _, err := r.o.Archive.Assemble(ctx, l, f); err != nil {
