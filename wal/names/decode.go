@@ -46,7 +46,11 @@ func decodeSnapshot(b []byte, size int64) (*Snapshot, error) {
 
 // check holds the parts of a directory against each other and its object.
 func (s *Snapshot) check(holders []ID, size int64) error {
+	// Its own chunks may be of a database that then could not be read to its end.
 	used := make([]bool, len(s.chunks))
+	for i, c := range s.chunks {
+		used[i] = c.holder == s.ID
+	}
 	for _, d := range s.Databases {
 		for _, c := range d.chunks {
 			used[c] = true

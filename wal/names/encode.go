@@ -12,7 +12,7 @@ import (
 
 // SectionDirectory is the type of the section that holds a snapshot's directory
 // (docs/format.md).
-const SectionDirectory uint16 = 0x16
+const SectionDirectory uint16 = 0x15
 
 // formatVersion is the version of directories and chunks: the one this package
 // writes, and the only one it reads.
