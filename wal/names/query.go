@@ -39,14 +39,13 @@ const rowsQuery = `SELECT 0 AS class, n.oid, n.nspname AS name, '' AS kind, 0::b
  SELECT 1, c.oid, c.relname, c.relkind::text, c.relnamespace::bigint,
   CASE WHEN c.relfilenode <> 0 THEN c.relfilenode::bigint WHEN c.relkind IN ('r', 'i', 'S', 't', 'm') THEN coalesce(pg_relation_filenode(c.oid)::bigint, 0) ELSE 0 END,
   c.reltablespace::bigint, coalesce(x.indrelid, o.oid, 0)::bigint
- FROM pg_class c LEFT JOIN pg_index x ON x.indexrelid = c.oid LEFT JOIN pg_class o ON o.reltoastrelid = c.oid AND c.relkind = 't'
+ FROM pg_class c LEFT JOIN pg_index x ON x.indexrelid = c.oid LEFT JOIN pg_class o ON o.reltoastrelid = c.oid AND o.reltoastrelid <> 0
  WHERE c.relpersistence <> 't'`
 
 // printsQuery has the fingerprint of every chunk: the exclusive or of a hash of each
 // of its rows, with two seeds. OIDs make the rows different from each other.
-var printsQuery = fmt.Sprintf(`SELECT oid::bigint >> %d,
- lpad(to_hex(bit_xor(hashtextextended(line, 0))), 16, '0') || lpad(to_hex(bit_xor(hashtextextended(line, 1))), 16, '0')
- FROM (SELECT oid, ROW(class, oid, name, kind, schema, node, tablespace, of)::text COLLATE "C" AS line FROM (%s) r) l GROUP BY 1 ORDER BY 1`, chunkShift, rowsQuery)
+var printsQuery = fmt.Sprintf(`SELECT number, lpad(to_hex(bit_xor(hash_record_extended(line, 0))), 16, '0') || lpad(to_hex(bit_xor(hash_record_extended(line, 1))), 16, '0')
+ FROM (SELECT oid::bigint >> %d AS number, ROW(class, oid, name, kind, schema, node, tablespace, of) AS line FROM (%s) r) l GROUP BY 1 ORDER BY 1`, chunkShift, rowsQuery)
 
 // chunksQuery has the rows of some chunks, in the order in which they are stored.
 var chunksQuery = fmt.Sprintf(`SELECT class, oid, name, kind, schema, node, tablespace, of
