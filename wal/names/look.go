@@ -158,7 +158,7 @@ func (src Source) shared(ctx context.Context) (*look, error) {
 		return nil, err
 	}
 	defer disconnect(conn)
-	results, err := rows(ctx, conn, "SET client_encoding = 'UTF8'; "+headerQuery+"; "+tablespacesQuery+"; "+databasesQuery)
+	results, err := rows(ctx, conn, "SET client_encoding = '"+encoding(conn)+"'; "+headerQuery+"; "+tablespacesQuery+"; "+databasesQuery)
 	if err != nil {
 		return nil, err
 	}
@@ -214,22 +214,34 @@ func (src Source) timeout() time.Duration {
 func (src Source) inDatabase(ctx context.Context, host server.Host, name string, f func(context.Context, *pgconn.PgConn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, src.timeout())
 	defer cancel()
-	err := src.transaction(ctx, host, name, "UTF8", f)
+	err := src.transaction(ctx, host, name, encoding, f)
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && (pg.Code == "22P05" || pg.Code == "22021") {
-		// untranslatable_character, character_not_in_repertoire
-		return src.transaction(ctx, host, name, "SQL_ASCII", f)
+		// untranslatable_character, character_not_in_repertoire: as they are, then.
+		return src.transaction(ctx, host, name, func(*pgconn.PgConn) string { return asIs }, f)
 	}
 	return err
 }
 
-func (src Source) transaction(ctx context.Context, host server.Host, name, encoding string, f func(context.Context, *pgconn.PgConn) error) error {
+// asIs is the client_encoding that converts nothing.
+const asIs = "SQL_ASCII"
+
+// encoding is the client_encoding for a database: UTF-8, into which names of unknown
+// encoding cannot be converted.
+func encoding(conn *pgconn.PgConn) string {
+	if conn.ParameterStatus("server_encoding") == asIs {
+		return asIs
+	}
+	return "UTF8"
+}
+
+func (src Source) transaction(ctx context.Context, host server.Host, name string, encoding func(*pgconn.PgConn) string, f func(context.Context, *pgconn.PgConn) error) error {
 	conn, err := server.ConnectHost(ctx, src.Conninfo, host, server.SQL, func(c *pgconn.Config) { c.Database = name })
 	if err != nil {
 		return err
 	}
 	defer disconnect(conn)
-	if _, err := rows(ctx, conn, begin(src.timeout(), encoding)); err != nil {
+	if _, err := rows(ctx, conn, begin(src.timeout(), encoding(conn))); err != nil {
 		return err
 	}
 	return f(ctx, conn)

@@ -14,9 +14,16 @@ import (
 // there is shared by all databases, and the WAL says database 0.
 const globalTablespace = 1664
 
-// maxSteps bounds how many snapshots are looked at for one number. All but the first
-// few are looked at only while a database could not be read for a long time.
-const maxSteps = 64
+// Bounds of how many snapshots are looked at for one number.
+const (
+	// before: what a snapshot lacks one before it may have, if what the number stood
+	// for was dropped just before the position.
+	before = 4
+	// after: what a long transaction creates shows only in snapshots after its end.
+	after = 16
+	// maxSteps counts those too in which the database could not be read.
+	maxSteps = 64
+)
 
 // maxErrors bounds how many snapshots' errors Err joins.
 const maxErrors = 8
@@ -24,10 +31,10 @@ const maxErrors = 8
 // Resolver says what numbers in the WAL of one timeline, and of its ancestors up to
 // where it left them, were called. It is safe for concurrent use.
 //
-// A number is looked for in the latest snapshot taken at or before the position. If
-// it is not there what it stands for was created after that, or while the
-// snapshot was taken; then the one before, or the one after, has it, or none: what was
-// created and dropped between two snapshots has no name.
+// A number is looked for in the latest snapshot taken at or before the position, then in
+// a few before it, for what was dropped just then, then in some after it, for what was
+// created since: oldest first, so that a name is the first it had. What was created and
+// dropped between two snapshots is in none, and has no name.
 //
 // A name is the one at the time of the snapshot it was found in (Name.Snapshot): of a
 // relation that is renamed between a snapshot and the position, the old one.
@@ -118,36 +125,38 @@ func (v *Resolver) Tablespace(oid uint32, at wal.LSN) (name string, ok bool) {
 	return name, ok
 }
 
-// search looks into the snapshots around a position, until one has what is looked for or
-// one says that there is nothing to be found further on: readable, and taken as a
-// whole on one side of the position.
+// search looks into the snapshots before a position, backwards, and then into those
+// after it, until look has found what it looks for. Only snapshots that are readable
+// count as ones that do not have it.
 func (v *Resolver) search(at wal.LSN, look func(s *Snapshot, later bool) (found, readable bool)) {
-	after, _ := slices.BinarySearchFunc(v.ids, at, func(id ID, at wal.LSN) int {
+	next, _ := slices.BinarySearchFunc(v.ids, at, func(id ID, at wal.LSN) int {
 		if id.LSN <= at {
 			return -1
 		}
 		return 1
 	})
-	for i := after - 1; i >= 0 && i >= after-maxSteps; i-- {
-		s := v.snapshot(v.ids[i])
-		if s == nil {
-			continue
-		}
-		found, readable := look(s, false)
-		if found {
-			return
-		}
-		if readable && s.Until <= at {
-			break
+	without := 0
+	for i := next - 1; i >= max(0, next-maxSteps) && without < before; i-- {
+		if s := v.snapshot(v.ids[i]); s != nil {
+			found, readable := look(s, false)
+			if found {
+				return
+			}
+			if readable {
+				without++
+			}
 		}
 	}
-	for i := after; i < len(v.ids) && i < after+maxSteps; i++ {
-		s := v.snapshot(v.ids[i])
-		if s == nil {
-			continue
-		}
-		if found, readable := look(s, true); found || readable {
-			return
+	without = 0
+	for i := next; i < min(len(v.ids), next+maxSteps) && without < after; i++ {
+		if s := v.snapshot(v.ids[i]); s != nil {
+			found, readable := look(s, true)
+			if found {
+				return
+			}
+			if readable {
+				without++
+			}
 		}
 	}
 }
