@@ -86,12 +86,17 @@ type Relation struct {
 	inner bool // of the system or temporary
 }
 
-// Target is what to restore to: flags for `walden plan` and `walden restore`.
+// Target is what to restore to.
 type Target struct {
 	LSN       wal.LSN        `json:"lsn"`
 	Exclusive bool           `json:"exclusive"`
 	Timeline  wal.TimelineID `json:"timeline"`
-	Flags     string         `json:"flags"`
+	// Locked: others committed between the transaction's exclusive lock of a table and its
+	// end, so that just before its end the table is locked. Recovery that pauses
+	// there does not let anyone read it; promotion ends the transaction, and the lock.
+	Locked bool `json:"locked,omitempty"`
+	// Flags is the target for `walden restore`.
+	Flags string `json:"flags"`
 }
 
 // target is the position of a record on the way to a timeline. With exclusive, recovery

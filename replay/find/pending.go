@@ -15,7 +15,8 @@ type work struct {
 	effects map[record.Relation]*index.Effect
 	// storage are DatabaseCreate, DatabaseDrop, TablespaceDrop and HeapTruncate.
 	storage []index.Landmark
-	touched uint64 // number of the last segment with something of it
+	lock    wal.LSN // where it first took an AccessExclusiveLock; 0: it took none
+	touched uint64  // number of the last segment with something of it
 }
 
 func (w *work) add(o *work) {
@@ -23,6 +24,13 @@ func (w *work) add(o *work) {
 		w.effect(*e, rel)
 	}
 	w.storage = append(w.storage, o.storage...)
+	w.locked(o.lock)
+}
+
+func (w *work) locked(at wal.LSN) {
+	if at != 0 && (w.lock == 0 || at < w.lock) {
+		w.lock = at
+	}
 }
 
 func (w *work) effect(e index.Effect, rel record.Relation) {
@@ -113,6 +121,13 @@ func (p *pending) effects(list []index.Effect, segment uint64) {
 	}
 	if p.size > maxPending {
 		p.shrink()
+	}
+}
+
+// locks takes in where transactions took locks.
+func (p *pending) locks(list []index.Lock, segment uint64) {
+	for _, l := range list {
+		p.of(l.XID, segment).locked(l.LSN)
 	}
 }
 

@@ -1,6 +1,7 @@
 package find
 
 import (
+	"slices"
 	"time"
 
 	"github.com/walden-pg/walden/wal"
@@ -25,6 +26,7 @@ type scan struct {
 
 	pending *pending
 	last    time.Time // of the last record that had one
+	kept    wal.LSN   // of the last commit or prepare
 	ix      *index.Index
 }
 
@@ -47,6 +49,7 @@ func (s *scan) segment(ix *index.Index, joined *index.Joined) error {
 	var crossing moments
 	if joined != nil && !joined.Overwritten {
 		s.pending.effects(joined.Effects, n)
+		s.pending.locks(joined.Locks, n)
 		if joined.Transaction != nil {
 			crossing.transactions = append(crossing.transactions, *joined.Transaction)
 		}
@@ -55,6 +58,7 @@ func (s *scan) segment(ix *index.Index, joined *index.Joined) error {
 		}
 	}
 	s.pending.effects(ix.Effects, n)
+	s.pending.locks(ix.Locks, n)
 	if err := crossing.each(s.transaction, s.landmark); err != nil {
 		return err
 	}
@@ -118,6 +122,7 @@ func (s *scan) transaction(t index.Transaction) error {
 	}
 	if t.Kind == index.Prepare {
 		s.pending.prepared[t.XID] = t
+		s.kept = t.LSN
 		return nil
 	}
 	if t.Kind == index.CommitPrepared || t.Kind == index.AbortPrepared {
@@ -136,7 +141,9 @@ func (s *scan) transaction(t index.Transaction) error {
 		}
 		return s.tell(s.event(t, Abort, "rolled back"))
 	}
-	return s.commit(t, w)
+	err := s.commit(t, w)
+	s.kept = t.LSN
+	return err
 }
 
 // event is that of a transaction's record, without actions.
@@ -160,12 +167,24 @@ func (s *scan) commit(t index.Transaction, w *work) error {
 	if e.DatabaseOID == 0 {
 		e.DatabaseOID = w.database()
 	}
-	e.Incomplete = s.pending.early(t.XID)
+	e.Incomplete = s.pending.early(t.XID) && slices.ContainsFunc(e.Actions, func(a Action) bool { return a.Rows > 0 })
 	before := t.LSN
 	for _, l := range w.storage {
 		before = min(before, s.firstEffect(l))
 	}
+	switch {
+	case w.lock != 0 && w.lock > s.kept && !s.pending.early(t.XID):
+		// Nobody committed since it took its locks: without them no less is there.
+		before = min(before, w.lock)
+	case w.lock != 0 && w.lock < before, w.lock == 0 && slices.ContainsFunc(e.Actions, Action.locks):
+		e.Before.Locked = true
+	}
 	return s.tellFrom(e, before)
+}
+
+// locks reports whether what was done takes an AccessExclusiveLock.
+func (a Action) locks() bool {
+	return a.Relation != nil && (a.Kind == Drop || a.Kind == Truncate || a.Kind == Rewrite)
 }
 
 // firstEffect is where what a landmark is part of first took effect.

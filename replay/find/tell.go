@@ -57,7 +57,12 @@ func (s *scan) tellFrom(e Event, before wal.LSN) error {
 	}
 	file := s.history.Timeline
 	e.Timeline, _, _ = s.history.TimelineAt(e.LSN)
+	locked := e.Before.Locked
 	e.Before, e.After = target(before, true, file), target(e.LSN, false, file)
+	if locked {
+		e.Before.Locked = true
+		e.Before.Flags += " --action promote"
+	}
 	e.Restorable = s.restorable(file, before)
 	if e.Actions == nil {
 		e.Actions = []Action{}
