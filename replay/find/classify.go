@@ -226,6 +226,8 @@ func (c *classifier) nameDropped() {
 			// view that was short-lived.
 			c.unnamed++
 			delete(c.dropped, id)
+		default:
+			d.relation.OID = id.OID
 		}
 	}
 }
@@ -247,6 +249,9 @@ func (c *classifier) drops() {
 	}
 	for _, id := range sortedIDs(c.dropped) {
 		d := c.dropped[id]
+		if d.relation.toast {
+			continue // its table was written anew, and has got another
+		}
 		c.about(Drop, d.relation, "dropped", Action{Files: d.files + owned[id.OID]})
 	}
 	for _, f := range c.nameless {
@@ -258,9 +263,16 @@ func (c *classifier) drops() {
 	}
 }
 
+// sortedIDs are in order of OIDs, but what has no rows of its own comes last.
 func sortedIDs(set map[index.RelationID]*drop) []index.RelationID {
+	last := func(id index.RelationID) int {
+		if t := set[id].relation.Type; t == "sequence" || t == "index" || t == "view" {
+			return 1
+		}
+		return 0
+	}
 	return slices.SortedFunc(maps.Keys(set), func(a, b index.RelationID) int {
-		return cmp.Or(cmp.Compare(a.Database, b.Database), cmp.Compare(a.OID, b.OID))
+		return cmp.Or(cmp.Compare(last(a), last(b)), cmp.Compare(a.Database, b.Database), cmp.Compare(a.OID, b.OID))
 	})
 }
 

@@ -83,6 +83,7 @@ type Relation struct {
 	// owner is the OID of the table that an index or a TOAST table belongs to.
 	owner uint32
 	folds bool // it is told with its owner
+	toast bool // it is a TOAST table or the index of one
 	inner bool // of the system or temporary
 }
 

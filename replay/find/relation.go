@@ -73,6 +73,7 @@ func (v *resolver) relation(database uint32, n names.Name, ok bool, at wal.LSN) 
 	r.OID, r.Schema, r.Name, r.Type, r.Text = n.OID, n.Schema, n.Name, n.Kind.String(), n.String()
 	r.owner = n.TableOID
 	r.folds = n.Kind == names.Index || n.Kind == names.TOAST || n.Kind == names.PartitionedIndex
+	r.toast = n.Kind == names.TOAST || n.Schema == "pg_toast"
 	schema := n.Schema
 	if n.TableOID != 0 {
 		schema = n.TableSchema
