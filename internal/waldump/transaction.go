@@ -15,8 +15,9 @@ import (
 	"github.com/walden-pg/walden/wal/record"
 )
 
-// Bits of xinfo that say what is to be done at the commit (access/xact.h).
+// Bits of xinfo that tell what pg_waldump prints (access/xact.h).
 const (
+	xinfoOrigin       = 1 << 5
 	xinfoRelcacheFile = 1 << 30
 	xinfoForceSync    = 1 << 31
 )
@@ -87,7 +88,7 @@ func ending(rec *record.Record, d *record.Decoded, x *record.Transaction) string
 	if x.Info&xinfoForceSync != 0 {
 		b.WriteString("; sync")
 	}
-	if x.OriginLSN != 0 || d.Origin != 0 && !x.OriginTime.IsZero() {
+	if x.Info&xinfoOrigin != 0 {
 		fmt.Fprintf(&b, "; origin: node %d, lsn %s, at %s", d.Origin, originLSN(rec.Major, uint64(x.OriginLSN)), timestamp(x.OriginTime))
 	}
 	return b.String()
