@@ -343,53 +343,6 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// FuzzDecode feeds the decoders anything.
-func FuzzDecode(f *testing.F) {
-	b := waltest.NewBuilder(17, system, 1, size)
-	b.CommitWith(703, noon, waltest.Transaction{Database: 5, Subxacts: []uint32{1}, Relations: [][3]uint32{{1, 2, 3}}, Stats: [][3]uint32{{2, 5, 1}}, Invals: 1, Prepared: 3, GID: "x", Origin: 1, OriginTime: noon})
-	b.Prepare(700, 5, "order 66", noon, 701)
-	b.RestorePoint("p", noon)
-	b.OnlineCheckpoint(1, noon)
-	r := record.NewReader(bytes.NewReader(all(b)), options(b))
-	for r.Next() {
-		f.Add(r.Record().Bytes(), r.Record().Info, uint8(17), false)
-	}
-	f.Fuzz(func(t *testing.T, data []byte, info, major uint8, truncated bool) {
-		rec := record.Record{
-			Header: record.Header{Info: info, TotalLength: uint32(len(data)) + record.HeaderSize},
-			Major:  record.MinMajor + int(major)%6, Data: data, Truncated: truncated,
-		}
-		if truncated {
-			rec.TotalLength += 1000
-		}
-		var d record.Decoded
-		if err := rec.Decode(&d); err != nil {
-			return
-		}
-		total := len(d.Main)
-		for _, blk := range d.Blocks {
-			total += len(blk.Data)
-		}
-		if total > len(data) {
-			t.Fatal("more data than there is")
-		}
-		var x record.Transaction
-		if record.DecodeTransaction(&rec, d.Main, &x) == nil && len(x.Subxacts)*4+len(x.Relations)*12+len(x.DroppedStats)*12+len(x.Invalidations)+len(x.GID) > len(d.Main) {
-			t.Fatal("a transaction says more than its record")
-		}
-		_, _ = record.DecodePrepare(&rec, d.Main)
-		_, _ = record.DecodeCheckpoint(rec.Major, d.Main)
-		_, _ = record.DecodeEndOfRecovery(rec.Major, d.Main)
-		_, _ = record.DecodeParameterChange(d.Main)
-		_, _ = record.DecodeOverwriteContrecord(d.Main)
-		_, _ = record.DecodeCheckpointRedo(d.Main)
-		_, _ = record.DecodeBackupEnd(d.Main)
-		if p, err := record.DecodeRestorePoint(d.Main); err == nil && len(p.Name) > 63 {
-			t.Fatal("a name too long")
-		}
-	})
-}
-
 func TestErrorText(t *testing.T) {
 	seg := wal.Segment{Timeline: 1, Number: 3, Size: size}
 	e := &record.Error{Segment: seg, LSN: 0x300028, Kind: record.Corrupt, Reason: "why"}
