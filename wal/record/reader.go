@@ -259,13 +259,13 @@ func (r *Reader) next() bool {
 	}
 	if rec.RMGR > RMLogicalMessage || rec.Prev != r.prev || !r.linked {
 		if err := r.checkHeader(&rec.Header, r.pos); err != nil {
-			r.fail(err)
+			r.fail(r.torn(err, r.pos, r.pos+HeaderSize))
 			return false
 		}
 	}
 	crc := crc32.Update(0, castagnoli, raw[HeaderSize:])
 	if crc32.Update(crc, castagnoli, raw[:20]) != rec.CRC {
-		r.fail(r.crcError(r.pos))
+		r.fail(r.brokenRecord(r.pos, (r.pos + wal.LSN(total)).Align()))
 		return false
 	}
 	return r.deliver(r.pos, (r.pos + wal.LSN(total)).Align())
@@ -274,12 +274,12 @@ func (r *Reader) next() bool {
 // unusual reads the record of this length at pos, which does not lie on one page,
 // or says why there is none.
 func (r *Reader) unusual(total uint32) bool {
-	err := r.checkLength(total)
 	if total == 0 {
-		err = r.classifyEnd(r.pos, 0)
+		r.fail(r.classifyEnd(r.pos, 0))
+		return false
 	}
-	if err != nil {
-		r.fail(err)
+	if err := r.checkLength(total); err != nil {
+		r.fail(r.torn(err, r.pos, r.pos+8))
 		return false
 	}
 	return r.assemble(total)
@@ -370,10 +370,6 @@ func (r *Reader) checkOverwrite(start wal.LSN) error {
 	}
 	r.lost = 0
 	return nil
-}
-
-func (r *Reader) crcError(start wal.LSN) error {
-	return r.corrupt(start, "the record's checksum does not match its content")
 }
 
 // beyond reports whether bytes before l are not known. It ends the walk then.

@@ -163,7 +163,7 @@ func (r *Reader) assemble(total uint32) bool {
 		l += wal.LSN(n)
 		if headed {
 			if err := r.checkHeader(&s.header, start); err != nil {
-				r.fail(err)
+				r.fail(r.torn(err, start, l))
 				return false
 			}
 		}
@@ -192,7 +192,7 @@ func (r *Reader) assemble(total uint32) bool {
 // finish verifies and delivers a record that crosses pages.
 func (r *Reader) finish(s *span, end wal.LSN) bool {
 	if !s.sound() {
-		r.fail(r.crcError(s.start))
+		r.fail(r.brokenRecord(s.start, end.Align()))
 		return false
 	}
 	rec := &r.rec
