@@ -25,10 +25,16 @@ func Compare(t testing.TB, c *pgtest.Cluster, list []wal.Segment, want []Record)
 	for _, seg := range list {
 		all = append(all, Content(t, c, seg)...)
 	}
-	var r record.Reader
-	r.ResetBytes(all, record.Options{
+	CompareBytes(t, all, record.Options{
 		Start: first.Start(), SegmentSize: first.Size, Timeline: first.Timeline, SystemID: c.SystemID(), Length: int64(len(all)),
-	})
+	}, want)
+}
+
+// CompareBytes is Compare for a run of WAL in memory.
+func CompareBytes(t testing.TB, content []byte, o record.Options, want []Record) {
+	t.Helper()
+	var r record.Reader
+	r.ResetBytes(content, o)
 	i := 0
 	var d record.Decoded
 	for ; r.Next(); i++ {

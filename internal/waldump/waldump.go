@@ -41,6 +41,12 @@ func Run(t testing.TB, c *pgtest.Cluster, tli wal.TimelineID, from, to wal.LSN) 
 	t.Helper()
 	out := c.Run("env", "TZ=UTC", "PGTZ=UTC", c.Bin("pg_waldump"), "-p", dir(c), "--bkp-details",
 		"-t", tli.String(), "-s", from.String(), "-e", to.String())
+	return Parse(t, out)
+}
+
+// Parse reads what pg_waldump --bkp-details has written, in UTC.
+func Parse(t testing.TB, out string) []Record {
+	t.Helper()
 	var list []Record
 	for line := range strings.Lines(out) {
 		line = strings.TrimRight(line, "\n")
