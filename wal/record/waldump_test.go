@@ -42,7 +42,7 @@ func TestWaldump(t *testing.T) {
 				t.Run(fmt.Sprintf("%d/%dMB_%s", major, a.segmentMB, a.settings["wal_level"]), func(t *testing.T) {
 					t.Parallel()
 					c := a.cluster(t, major)
-					a.work(t, c)
+					a.work(t, c, func() {})
 					counts.add(t, waldumpAgrees(t, c, wal.SegmentSize(a.segmentMB)<<20))
 				})
 			}
@@ -67,7 +67,9 @@ func (a agreement) cluster(t *testing.T, major int) *pgtest.Cluster {
 	return pgtest.New(t, pgtest.Options{Major: major, SegmentSizeMB: a.segmentMB, DataChecksums: a.checksums, Settings: settings})
 }
 
-func (a agreement) work(t *testing.T, c *pgtest.Cluster) {
+// work runs the workload, and restarts the server with other settings; before
+// that it calls quiet.
+func (a agreement) work(t *testing.T, c *pgtest.Cluster, quiet func()) {
 	if a.slot {
 		c.Psql("SELECT pg_create_logical_replication_slot('slot', 'pgoutput')")
 	}
@@ -82,6 +84,7 @@ func (a agreement) work(t *testing.T, c *pgtest.Cluster) {
 	if a.all {
 		agingWork(c)
 	}
+	quiet()
 	c.Configure(map[string]string{"max_connections": "37", "full_page_writes": "off"})
 	c.Reload()
 	c.WaitFor("full_page_writes off", func() bool { return c.QueryValue("SHOW full_page_writes") == "off" })
