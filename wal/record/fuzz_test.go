@@ -289,7 +289,9 @@ func FuzzTransaction(f *testing.F) {
 		b.CommitWith(703, noon, x)
 		b.AbortWith(703, noon, waltest.Transaction{Subxacts: []uint32{9}})
 		b.Prepare(700, 5, "order 66", noon, 701)
-		addMain(f, b)
+		for _, s := range mainSeeds(f, b) {
+			f.Add(s.main, s.info, s.major, false)
+		}
 	}
 	f.Fuzz(func(t *testing.T, main []byte, info, major uint8, truncated bool) {
 		rec := bare(major, record.RMTransaction, info, truncated)
@@ -316,7 +318,9 @@ func FuzzXLOG(f *testing.F) {
 		b.BackupEnd(5)
 		b.ParameterChange(100, 1)
 		b.CheckpointRedo()
-		addMain(f, b)
+		for _, s := range mainSeeds(f, b) {
+			f.Add(s.main, s.info, s.major, false)
+		}
 	}
 	f.Fuzz(func(t *testing.T, main []byte, info, major uint8, truncated bool) {
 		rec := bare(major, record.RMXLOG, info, truncated)
@@ -355,8 +359,13 @@ func bare(major uint8, rmgr record.RMGR, info uint8, truncated bool) *record.Rec
 	return &record.Record{Major: m, Truncated: truncated, Header: record.Header{RMGR: rmgr, Info: info, XID: 700}}
 }
 
-// addMain adds the main data of all records that were built.
-func addMain(f *testing.F, b *waltest.Builder) {
+type mainSeed struct {
+	main        []byte
+	info, major uint8
+}
+
+// mainSeeds are the main data of all records that were built.
+func mainSeeds(f *testing.F, b *waltest.Builder) (list []mainSeed) {
 	f.Helper()
 	var r record.Reader
 	r.ResetBytes(all(b), options(b))
@@ -366,6 +375,7 @@ func addMain(f *testing.F, b *waltest.Builder) {
 		if err := rec.Decode(&d); err != nil {
 			f.Fatal(err)
 		}
-		f.Add(bytes.Clone(d.Main), rec.Info, uint8(rec.Major-record.MinMajor), false)
+		list = append(list, mainSeed{bytes.Clone(d.Main), rec.Info, uint8(rec.Major - record.MinMajor)})
 	}
+	return list
 }

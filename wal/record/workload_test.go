@@ -152,7 +152,7 @@ func sharedWork(t *testing.T, c *pgtest.Cluster) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close(ctx) //nolint:errcheck // the test is over then
+		defer conn.Close(ctx)
 		sessions[i] = conn
 	}
 	for _, step := range []struct {
