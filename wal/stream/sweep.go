@@ -3,7 +3,9 @@ package stream
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -21,7 +23,8 @@ type sweeper struct {
 	list []archive.Fragment
 	more chan struct{} // of capacity 1
 	// keep says that this writer may not delete: told once.
-	keep bool
+	keep    bool
+	trouble outage // with single fragments
 }
 
 // sweepers bounds the deletions under way at once.
@@ -83,6 +86,15 @@ func (s *sweeper) remove(ctx context.Context, f archive.Fragment) {
 	}
 	err := s.archive.DeleteFragment(ctx, f)
 	if err == nil || ctx.Err() != nil || storage.Retryable(err) || errors.Is(err, context.DeadlineExceeded) {
+		return
+	}
+	if !errors.Is(err, fs.ErrPermission) {
+		// That says nothing of the others.
+		failures, tell := s.trouble.failed(true, time.Now())
+		s.trouble.left()
+		if tell {
+			s.o.Logger.Warn("a fragment that is not needed any more cannot be removed; it is left to walden prune", "what", f.String(), "failures", failures, "error", err)
+		}
 		return
 	}
 	s.mu.Lock()
