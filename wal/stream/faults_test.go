@@ -21,7 +21,9 @@ import (
 // gate is a store that can be shut: then nothing is stored and nothing read.
 type gate struct {
 	storage.Store
-	closed  atomic.Bool
+	closed atomic.Bool
+	// full: nothing is stored, but what is there can be read.
+	full    atomic.Bool
 	latency atomic.Int64
 	// fails is the share of operations that fail, in percent.
 	fails atomic.Int64
@@ -51,6 +53,9 @@ func (g *gate) pass(ctx context.Context, op, key string) error {
 func (g *gate) Put(ctx context.Context, key string, r io.ReaderAt, size int64, o storage.PutOptions) error {
 	if err := g.pass(ctx, "put", key); err != nil {
 		return err
+	}
+	if g.full.Load() {
+		return &storage.Error{Op: "put", Key: key, Err: errAway, Temporary: true}
 	}
 	err := g.Store.Put(ctx, key, r, size, o)
 	if err == nil && rand.Int64N(100) < g.fails.Load()/2 {
