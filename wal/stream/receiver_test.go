@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -348,6 +349,11 @@ func TestGap(t *testing.T) {
 			gap := r.Status().Gaps[0]
 			if gap.Timeline != 1 || gap.From != end || gap.To <= gap.From {
 				t.Errorf("gap %+v, what was archived ended at %s", gap, end)
+			}
+			// Nothing that the server still had is part of it.
+			last := wal.Segment{Timeline: 1, Number: segmentSize.PrevNumber(gap.To), Size: segmentSize}
+			if _, err := os.Stat(filepath.Join(server.DataDir(), "pg_wal", last.Name())); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the server still has %s of the gap %+v: %v", last.Name(), gap, err)
 			}
 			list, err := g.archive.Extents(t.Context(), 1)
 			if err != nil || len(list) != 2 || list[0].End != end || list[1].Begin != gap.To {

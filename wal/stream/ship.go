@@ -28,6 +28,9 @@ type shipper struct {
 	// ended is closed when run has ended, and hurry when the receiver is to end.
 	ended, hurry chan struct{}
 	hurrying     sync.Once
+
+	mu     sync.Mutex
+	worked chan struct{} // closed at the next success; nil: nobody waits for it
 }
 
 func newShipper(o *Options, j *journal, st *state) *shipper {
@@ -188,7 +191,8 @@ func (s *shipper) discard(files []*segmentFile) {
 const (
 	firstPause = 100 * time.Millisecond
 	maxPause   = 15 * time.Second
-	// hurriedPause is the longest one while the receiver is to end.
+	// hurriedPause is the longest one while the receiver is to end, and after
+	// the repository has taken something else.
 	hurriedPause = 500 * time.Millisecond
 )
 
@@ -197,6 +201,7 @@ const (
 func (s *shipper) persist(ctx context.Context, what string, f func() error) error {
 	pause := firstPause
 	for first := true; ; first = false {
+		worked := s.awaitSuccess()
 		err := f()
 		switch {
 		case err == nil:
@@ -217,13 +222,24 @@ func (s *shipper) persist(ctx context.Context, what string, f func() error) erro
 			s.o.Logger.Warn("the repository does not take it; it is tried again and again",
 				"what", what, "failures", failures, "wait", wait.Round(time.Millisecond), "error", err)
 		}
-		s.pause(ctx, wait)
+		s.pause(ctx, wait, worked)
 		pause = min(2*pause, maxPause)
 	}
 }
 
-// pause waits before the next attempt, not for long where the receiver is to end.
-func (s *shipper) pause(ctx context.Context, wait time.Duration) {
+// awaitSuccess returns a channel that is closed when the repository takes something next.
+func (s *shipper) awaitSuccess() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.worked == nil {
+		s.worked = make(chan struct{})
+	}
+	return s.worked
+}
+
+// pause waits before the next attempt, not for long where the receiver is to
+// end, or the repository has taken something else.
+func (s *shipper) pause(ctx context.Context, wait time.Duration, worked <-chan struct{}) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
@@ -232,6 +248,7 @@ func (s *shipper) pause(ctx context.Context, wait time.Duration) {
 	case <-timer.C:
 		return
 	case <-s.hurry:
+	case <-worked:
 	}
 	timer.Reset(min(wait, hurriedPause))
 	select {
@@ -242,6 +259,12 @@ func (s *shipper) pause(ctx context.Context, wait time.Duration) {
 
 // works notes that the repository took something; failed says that it had not at first.
 func (s *shipper) works(failed bool) {
+	s.mu.Lock()
+	if s.worked != nil {
+		close(s.worked)
+		s.worked = nil
+	}
+	s.mu.Unlock()
 	away, over, tell := s.trouble.worked(failed, time.Now())
 	if over {
 		s.state.repositoryWorks()
