@@ -165,6 +165,7 @@ func TestFullJournal(t *testing.T) {
 		t.Errorf("Run returned %v", err)
 	}
 	away.shut(false)
+	g.patience = 0
 	r = g.start()
 	r.until("all to be durable", func(s stream.Status) bool { return s.Durable == p.end })
 	if err := r.ends(); err != nil {
@@ -180,7 +181,7 @@ func TestFullJournal(t *testing.T) {
 func TestSilentServer(t *testing.T) {
 	p := newPrimary(t, 0)
 	g := p.rig(nil)
-	g.patience = 600 * time.Millisecond
+	g.patience = time.Second
 	r := g.start()
 	r.until("all to be durable", func(s stream.Status) bool { return s.Durable == p.end })
 	time.Sleep(3 * g.patience)

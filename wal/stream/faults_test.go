@@ -235,10 +235,14 @@ func TestSpool(t *testing.T) {
 }
 
 // TestWithoutSpool: while the repository is away no more is read than fits, and
-// the server keeps the rest.
+// the server keeps the rest, and the connection, however long that takes.
 func TestWithoutSpool(t *testing.T) {
 	away := &gate{}
 	g := newRig(t, newCluster(t, pgtest.Newest()), away.decorate)
+	g.server.Exec("ALTER SYSTEM SET wal_sender_timeout = '2s'")
+	g.server.Reload()
+	g.server.WaitFor("the setting", func() bool { return g.server.QueryValue("SHOW wal_sender_timeout") == "2s" })
+	g.patience = 3 * time.Second
 	r := g.start()
 	r.caughtUp(g.server)
 	away.shut(true)
@@ -247,8 +251,9 @@ func TestWithoutSpool(t *testing.T) {
 	}
 	r.until("the files to be full", func(s stream.Status) bool { return s.Buffered >= 64<<20 })
 	end := flushed(t, g.server)
-	if s := r.Status(); s.Received >= end {
-		t.Errorf("everything was read: %+v, %s", s, end)
+	time.Sleep(5 * time.Second) // on purpose: longer than either side waits for the other
+	if s := r.Status(); s.Received >= end || s.Connections != 1 || s.Phase != stream.Streaming {
+		t.Errorf("everything was read, or the connection was lost: %+v, %s", s, end)
 	}
 	away.shut(false)
 	r.caughtUp(g.server)

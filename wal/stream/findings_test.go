@@ -38,6 +38,7 @@ func (r *running) found(n int) {
 // TestSmallestGap: of a hole of which the server still has a part, that part is
 // received, and exactly the rest is a gap.
 func TestSmallestGap(t *testing.T) {
+	builder := build(11)
 	for _, c := range []struct {
 		name    string
 		sealed  []uint64
@@ -55,7 +56,7 @@ func TestSmallestGap(t *testing.T) {
 		{"two holes", []uint64{1, 4, 9}, 7, 10, [2]uint64{2, 4}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := newPrimary(t, 11)
+			p := primaryOf(t, builder)
 			p.removed, p.slot, p.slotLost = c.removed, wal.LSN(c.slot*uint64(segmentSize)), c.slot == 0
 			g := p.rig(nil)
 			g.seal(p, c.sealed...)

@@ -47,6 +47,11 @@ type primary struct {
 // newPrimary has n complete segments, from 1 on, and a piece of the next.
 func newPrimary(t *testing.T, n int) *primary {
 	t.Helper()
+	return primaryOf(t, build(n))
+}
+
+// build writes n complete segments and a piece of the next.
+func build(n int) *waltest.Builder {
 	b := waltest.NewBuilder(17, scriptedID, 1, segmentSize)
 	for i := range n {
 		b.Commit(uint32(1000+i), time.Now())
@@ -56,6 +61,12 @@ func newPrimary(t *testing.T, n int) *primary {
 		b.Message(10_000)
 	}
 	b.Commit(9000, time.Now())
+	return b
+}
+
+// primaryOf has the WAL of a builder, which several may read.
+func primaryOf(t *testing.T, b *waltest.Builder) *primary {
+	t.Helper()
 	p := &primary{t: t, builder: b, end: b.Position(), senderTimeout: "1min", asks: make(chan struct{})}
 	p.slot = wal.LSN(segmentSize)
 	p.server = fakepg.New(t, p.handle)
@@ -192,7 +203,7 @@ func (p *primary) send(c *fakepg.Conn, at wal.LSN) (next wal.LSN, silent bool) {
 	}
 	seg := wal.SegmentAt(1, at, segmentSize)
 	from := int64(at - seg.Start())
-	to := min(from+32<<10, segmentSize.Bytes(), int64(p.end-seg.Start()))
+	to := min(from+128<<10, segmentSize.Bytes(), int64(p.end-seg.Start()))
 	c.Data(walData(at, p.builder.Bytes(seg)[from:to]))
 	return seg.Start() + wal.LSN(to), false
 }
