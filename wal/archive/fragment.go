@@ -166,10 +166,15 @@ func (a *Archive) OpenFragment(ctx context.Context, f Fragment) (*frame.Object, 
 	return obj, nil
 }
 
-// DeleteFragment removes a fragment. What is absent already is no error.
-func (a *Archive) DeleteFragment(ctx context.Context, f Fragment) error {
-	if err := a.repo.Store().Delete(ctx, FragmentKey(a.inc, f)); err != nil {
-		return fmt.Errorf("remove %s, which are not needed any more: %w", f, err)
+// DeleteFragments removes fragments. What is absent already is no error. After
+// an error the others are removed all the same; it holds a *storage.Error for each that was not.
+func (a *Archive) DeleteFragments(ctx context.Context, list ...Fragment) error {
+	keys := make([]string, len(list))
+	for i, f := range list {
+		keys[i] = FragmentKey(a.inc, f)
+	}
+	if err := storage.DeleteAll(ctx, a.repo.Store(), keys); err != nil {
+		return fmt.Errorf("remove fragments that are not needed any more: %w", err)
 	}
 	return nil
 }

@@ -84,7 +84,7 @@ func (s *sweeper) remove(ctx context.Context, f archive.Fragment) {
 	if keep || ctx.Err() != nil {
 		return
 	}
-	err := s.archive.DeleteFragment(ctx, f)
+	err := s.archive.DeleteFragments(ctx, f)
 	if err == nil || ctx.Err() != nil || storage.Retryable(err) || errors.Is(err, context.DeadlineExceeded) {
 		return
 	}
