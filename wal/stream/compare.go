@@ -189,11 +189,12 @@ func (s *openSegment) occupied(f archive.Fragment) {
 	}
 }
 
-// free makes a fragment a little shorter, or longer, whose name a damaged one has.
+// free makes a fragment a little shorter, or longer, whose name a damaged one
+// has, so that it still brings something that is not durable.
 func (s *openSegment) free(f archive.Fragment) archive.Fragment {
 	for slices.Contains(s.damaged, f) {
 		switch {
-		case f.To-f.From > 1:
+		case f.To-1 > s.durable:
 			f.To--
 		case f.From > 0:
 			f.From--
@@ -204,10 +205,11 @@ func (s *openSegment) free(f archive.Fragment) archive.Fragment {
 	return f
 }
 
-// nameless reports whether there is no name for what could be uploaded now: a
-// single byte whose place is taken. More will come.
+// nameless reports whether there is no name for what could be uploaded now: as
+// for a single byte whose place is taken. More will come.
 func (s *openSegment) nameless() bool {
-	return s.have == 1 && slices.Contains(s.damaged, archive.Fragment{Segment: s.seg, To: 1})
+	f := archive.Fragment{Segment: s.seg, From: s.durable, To: min(s.have, s.durable+maxFragment)}
+	return slices.Contains(s.damaged, s.free(f))
 }
 
 // OtherContentError says that the server sends other WAL than is archived of

@@ -84,8 +84,7 @@ func (r *Receiver) newFile(seg wal.Segment) (*segmentFile, error) {
 // *FindingsError if all is well now but a gap, or WAL that is not sound, was met.
 //
 // Other errors are those that only a person can mend: a *ForeignServerError, an
-// *archive.ConflictError or *archive.DisagreementError, a *BusyError of the
-// spool, and, before a server was streamed from for the first time, what is
+// *archive.ConflictError or *OtherContentError, a *BusyError of the spool, and, before a server was streamed from for the first time, what is
 // wrong with the connection string or the role. Run is called once.
 func (r *Receiver) Run(ctx context.Context) error {
 	defer r.closeFiles()
