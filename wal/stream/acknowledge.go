@@ -44,12 +44,19 @@ const (
 // and keptGrace.
 type patience struct{ ask, giveUp, kept time.Duration }
 
+// writeGrace is for how long a position that was received and is not durable yet is kept
+// back after a report, where commits wait: mostly it can be told with the next
+// flush position, and each report wakes the server.
+const writeGrace = 2 * time.Millisecond
+
 // acknowledge reports positions: at once when something has become durable or
 // a reply is wanted, and at intervals, since a server gives up a receiver that
 // it does not hear. It also notices a server that has gone without a word.
 func (s *session) acknowledge(ctx context.Context, f *feed, reply <-chan struct{}) (err error) {
 	ticker := time.NewTicker(min(time.Second, s.up.statusInterval, s.r.patience.ask))
 	defer ticker.Stop()
+	grace := time.NewTimer(0)
+	defer grace.Stop()
 	var written, told wal.LSN
 	var sent, asked time.Time
 	for first := true; ; first = false {
@@ -68,8 +75,12 @@ func (s *session) acknowledge(ctx context.Context, f *feed, reply <-chan struct{
 			f.close()
 			return fmt.Errorf("nothing was heard of the server for %s", silence.Round(time.Second))
 		}
-		wanted := first || ask || flushed != told || now.Sub(sent) >= s.up.statusInterval ||
-			received != written && s.r.state.eager()
+		wanted := first || ask || flushed != told || now.Sub(sent) >= s.up.statusInterval
+		if received != written && !wanted && s.r.state.eager() {
+			rest := writeGrace - now.Sub(sent)
+			wanted = rest <= 0
+			grace.Reset(rest)
+		}
 		select {
 		case <-reply:
 			wanted = true
@@ -86,6 +97,7 @@ func (s *session) acknowledge(ctx context.Context, f *feed, reply <-chan struct{
 			return nil
 		case <-changed:
 		case <-ticker.C:
+		case <-grace.C:
 		case <-reply:
 			if written, told, err = s.report(f, false); err != nil {
 				return err

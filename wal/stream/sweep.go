@@ -4,10 +4,9 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/wal/archive"
@@ -27,8 +26,8 @@ type sweeper struct {
 	trouble outage // with single fragments
 }
 
-// sweepers bounds the deletions under way at once.
-const sweepers = 4
+// sweepBatch bounds how many fragments are removed together.
+const sweepBatch = 256
 
 func newSweeper(a *archive.Archive, o *Options) *sweeper {
 	return &sweeper{archive: a, o: o, more: make(chan struct{}, 1)}
@@ -64,24 +63,33 @@ func (s *sweeper) run(ctx context.Context) error {
 			return nil
 		case <-s.more:
 		}
-		g := errgroup.Group{}
-		g.SetLimit(sweepers)
-		for _, f := range s.take() {
-			g.Go(func() error {
-				s.remove(ctx, f)
-				return nil
-			})
+		for list := range slices.Chunk(s.take(), sweepBatch) {
+			s.sweep(ctx, list)
 		}
-		_ = g.Wait() // none of them returns an error
 	}
+}
+
+// sweep deletes fragments together, and those for which that fails one by one: why
+// it fails of one says nothing of the others.
+func (s *sweeper) sweep(ctx context.Context, list []archive.Fragment) {
+	if s.idle(ctx) || s.archive.DeleteFragments(ctx, list...) == nil {
+		return
+	}
+	for _, f := range list {
+		s.remove(ctx, f)
+	}
+}
+
+// idle reports whether nothing is to be removed any more.
+func (s *sweeper) idle(ctx context.Context) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.keep || ctx.Err() != nil
 }
 
 // remove deletes one fragment. Who may not delete leaves that to prune.
 func (s *sweeper) remove(ctx context.Context, f archive.Fragment) {
-	s.mu.Lock()
-	keep := s.keep
-	s.mu.Unlock()
-	if keep || ctx.Err() != nil {
+	if s.idle(ctx) {
 		return
 	}
 	err := s.archive.DeleteFragments(ctx, f)
@@ -89,7 +97,6 @@ func (s *sweeper) remove(ctx context.Context, f archive.Fragment) {
 		return
 	}
 	if !errors.Is(err, fs.ErrPermission) {
-		// That says nothing of the others.
 		failures, tell := s.trouble.failed(true, time.Now())
 		s.trouble.left()
 		if tell {

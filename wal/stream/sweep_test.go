@@ -20,11 +20,11 @@ import (
 // another reason stays alone.
 func TestSweeper(t *testing.T) {
 	for name, c := range map[string]struct {
-		err  error
-		left int
+		fault faulty.Fault
+		left  int
 	}{
-		"a fault of one object": {errors.New("the object is bewitched"), 1},
-		"may not delete":        {fs.ErrPermission, 4},
+		"a fault of one object": {faulty.Fault{Err: errors.New("the object is bewitched"), Times: -1, Key: func(key string) bool { return strings.HasSuffix(key, "/00000000-00000064") }}, 1},
+		"may not delete":        {faulty.Fault{Err: fs.ErrPermission, Times: -1}, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := waltest.NewBuilder(17, 1, 1, testSize)
@@ -50,10 +50,9 @@ func TestSweeper(t *testing.T) {
 				}
 				list = append(list, f)
 			}
-			store.Inject(faulty.Fault{Op: faulty.Delete, Err: c.err, Permanent: true})
-			for _, f := range list {
-				s.remove(t.Context(), f)
-			}
+			c.fault.Op, c.fault.Permanent = faulty.Delete, true
+			store.Inject(c.fault)
+			s.sweep(t.Context(), list)
 			live, err := a.LiveSegment(t.Context(), seg)
 			if err != nil || len(live.Fragments) != c.left {
 				t.Errorf("%d fragments are left, want %d: %v", len(live.Fragments), c.left, err)
