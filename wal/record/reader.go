@@ -20,7 +20,7 @@ const (
 
 	// chunkSize is how much is read from a source at once. A chunk stays in a
 	// processor's own cache while its records are verified and decoded.
-	chunkSize = 256 << 10
+	chunkSize = 128 << 10
 
 	// maxRecord16 is XLogRecordMaxSize, which 16 and later never exceed.
 	maxRecord16 = 1020 << 20
