@@ -16,8 +16,8 @@ import (
 
 // Compare reads consecutive segments in one go and compares every record with
 // pg_waldump's list: place, link, lengths, resource manager, kind, transaction
-// id, block references with their images, and all that commit, abort and prepare
-// records say. The two must have the same records.
+// id, block references with their images, and what records of RMTransaction and
+// RMXLOG say. The two must have the same records.
 func Compare(t testing.TB, c *pgtest.Cluster, list []wal.Segment, want []Record) {
 	t.Helper()
 	first := list[0]
@@ -51,8 +51,11 @@ func CompareBytes(t testing.TB, content []byte, o record.Options, want []Record)
 		if !got.equal(&w) {
 			t.Fatalf("record %d: pg_waldump's -, ours +\n%s", i, cmp.Diff(w, got))
 		}
-		if rec.RMGR == record.RMTransaction && rec.XactOp() <= record.XactAbortPrepared {
+		switch {
+		case rec.RMGR == record.RMTransaction && rec.XactOp() <= record.XactAbortPrepared:
 			compareTransaction(t, rec, &d, w.Desc)
+		case rec.RMGR == record.RMXLOG && rec.Op() <= record.XLOGCheckpointRedo:
+			compareXLOG(t, rec, &d, w.Desc)
 		}
 	}
 	if r.Err() != nil {

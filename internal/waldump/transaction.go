@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/record"
 )
 
@@ -89,17 +90,17 @@ func ending(rec *record.Record, d *record.Decoded, x *record.Transaction) string
 		b.WriteString("; sync")
 	}
 	if x.Info&xinfoOrigin != 0 {
-		fmt.Fprintf(&b, "; origin: node %d, lsn %s, at %s", d.Origin, originLSN(rec.Major, uint64(x.OriginLSN)), timestamp(x.OriginTime))
+		fmt.Fprintf(&b, "; origin: node %d, lsn %s, at %s", d.Origin, lsnText(rec.Major, x.OriginLSN), timestamp(x.OriginTime))
 	}
 	return b.String()
 }
 
-// originLSN writes a position as the major does.
-func originLSN(major int, l uint64) string {
+// lsnText writes a position as the major does.
+func lsnText(major int, l wal.LSN) string {
 	if major >= 19 {
-		return fmt.Sprintf("%X/%08X", l>>32, uint32(l))
+		return fmt.Sprintf("%X/%08X", uint64(l)>>32, uint32(l))
 	}
-	return fmt.Sprintf("%X/%X", l>>32, uint32(l))
+	return fmt.Sprintf("%X/%X", uint64(l)>>32, uint32(l))
 }
 
 func numbers(name string, list []uint32) string {
