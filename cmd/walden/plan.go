@@ -85,9 +85,6 @@ func stopText(p *plan.Plan) string {
 		where = "before"
 	}
 	text := fmt.Sprintf("%s the record at %s on timeline %s", where, s.LSN, s.Timeline)
-	if !s.Exact {
-		text = fmt.Sprintf("%s the first record at or after %s on timeline %s", where, s.LSN, s.Timeline)
-	}
 	switch {
 	case s.XID != 0 && s.Time != nil:
 		text += fmt.Sprintf(" (transaction %d, %s)", s.XID, plan.FormatTime(*s.Time))

@@ -26,6 +26,8 @@ type Details struct {
 	// Bases are backups whose packs and tables were looked for, with what is
 	// wrong: "" if all of them are there.
 	Bases map[string]string
+	// Records are records that no index lists, and that were looked for in the WAL.
+	Records map[RecordQuery]RecordSpan
 }
 
 // Link is a step from one segment to the one that follows it on a path, perhaps
@@ -51,11 +53,14 @@ type Needs struct {
 	Transactions []wal.Segment
 	// Bases are backups whose packs and tables must be looked for.
 	Bases []string
+	// Records must be looked for in the WAL itself: each costs the reading of a
+	// segment from one page on.
+	Records []RecordQuery
 }
 
 // Empty reports whether nothing is lacking.
 func (n Needs) Empty() bool {
-	return len(n.Chains) == 0 && len(n.Segments) == 0 && len(n.Transactions) == 0 && len(n.Bases) == 0
+	return len(n.Chains) == 0 && len(n.Segments) == 0 && len(n.Transactions) == 0 && len(n.Bases) == 0 && len(n.Records) == 0
 }
 
 // Add records what a segment's index says; with transactions, its list is

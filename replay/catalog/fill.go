@@ -63,7 +63,7 @@ func (r *Reader) Fill(ctx context.Context, s *Snapshot, n Needs) error {
 		}
 		s.Details.AddBase(id, wrong)
 	}
-	return nil
+	return r.fillRecords(ctx, s, n.Records)
 }
 
 // fillChain reads the indexes of consecutive segments and joins neighbours.

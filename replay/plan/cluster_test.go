@@ -33,6 +33,7 @@ type logged struct {
 	kind     recordKind
 	xid      uint32
 	time     time.Time
+	stamp    time.Time // of a record that ends no transaction
 	name     string
 	redo     wal.LSN // backupEnd
 }
@@ -98,6 +99,7 @@ func (c *cluster) fork(b *branch) {
 	child := &branch{Builder: b.Fork(tli, "no recovery target specified"), log: slices.Clone(b.log)}
 	c.tick(2)
 	c.note(child, otherRecord)(child.EndOfRecovery(b.Timeline(), c.clock))
+	child.last().stamp = c.clock.Truncate(time.Microsecond)
 	c.branches = append(c.branches, child)
 }
 
@@ -125,7 +127,7 @@ func (c *cluster) write(b *branch) {
 	case n < 10:
 		name := fmt.Sprintf("point %d", c.r.IntN(12))
 		c.note(b, restorePoint)(b.RestorePoint(name, c.clock))
-		b.last().name = name
+		b.last().name, b.last().stamp = name, c.clock.Truncate(time.Microsecond)
 	case n < 12:
 		c.endSegment(b)
 	case n < 13:
@@ -156,7 +158,7 @@ func (c *cluster) toBoundary(b *branch) {
 	if c.r.IntN(4) == 0 {
 		name := "point on the edge"
 		c.note(b, restorePoint)(b.RestorePoint(name, c.clock))
-		b.last().name = name
+		b.last().name, b.last().stamp = name, c.clock.Truncate(time.Microsecond)
 		return
 	}
 	c.transaction(b)
@@ -171,6 +173,7 @@ func (c *cluster) transaction(b *branch) {
 	if c.r.IntN(4) == 0 {
 		gid := fmt.Sprintf("g%d", xid)
 		c.note(b, otherRecord)(b.Prepare(xid, 5, gid, when))
+		b.last().stamp = when.Truncate(time.Microsecond)
 		x = waltest.Transaction{Prepared: xid, GID: gid}
 	}
 	if c.r.IntN(3) == 0 {
@@ -192,6 +195,7 @@ func (c *cluster) backup(b *branch) {
 		}
 		checkpoint, end := b.OnlineCheckpoint(redo, began)
 		c.note(b, otherRecord)(checkpoint, end)
+		b.last().stamp = began.Truncate(time.Second)
 		b.open = append(b.open, catalog.Backup{
 			Timeline: b.Timeline(), StartLSN: redo, CheckpointLSN: checkpoint,
 			StartTime: began.Add(time.Duration(c.r.IntN(4)-2) * time.Second), FromStandby: c.r.IntN(3) == 0,
@@ -329,6 +333,26 @@ func fill(s *catalog.Snapshot, n plan.Needs, indexes map[wal.Segment]*index.Inde
 	return nil
 }
 
+// find answers what a plan asks of records that are in no index.
+func (c *cluster) find(t *testing.T, s *catalog.Snapshot, queries []catalog.RecordQuery) {
+	t.Helper()
+	for _, q := range queries {
+		var found *logged
+		for i, l := range c.branch(q.Segment.Timeline).log {
+			if !q.Segment.Contains(l.lsn) || q.Before && l.lsn >= q.At || !q.Before && l.lsn < q.At {
+				continue
+			}
+			if found == nil || q.Before {
+				found = &c.branch(q.Segment.Timeline).log[i]
+			}
+		}
+		if found == nil || found.end > q.Segment.End() {
+			t.Fatalf("asks for a record that no index promises: %+v", q)
+		}
+		s.Details.AddRecord(q, catalog.RecordSpan{LSN: found.lsn, End: found.end})
+	}
+}
+
 // make plans with what is in memory. A decision that does not come to an end is an error.
 func (c *cluster) make(t *testing.T, target plan.Target) (*plan.Plan, error) {
 	t.Helper()
@@ -345,6 +369,7 @@ func (c *cluster) make(t *testing.T, target plan.Target) (*plan.Plan, error) {
 		if err := fill(&s, n, c.indexes, c.wrong); err != nil {
 			t.Fatal(err)
 		}
+		c.find(t, &s, n.Records)
 	}
 	t.Fatalf("%s: needs without end", target)
 	return nil, nil

@@ -42,11 +42,16 @@ type outcome struct {
 
 // hit is where recovery stops.
 type hit struct {
-	// lsn is where the record starts, end the position after it; 0: not known.
+	// lsn is where the record starts, end the position after it. For Latest both
+	// are where the WAL ends. lsn is 0 where a standby's backup becomes consistent in
+	// the midst of a record that began before its redo point.
 	lsn, end wal.LSN
-	exact    bool
+	// before: recovery stops before it replays the record.
+	before   bool
 	tx       *index.Transaction
 	landmark *index.Landmark
+	// evidence is why a time that no commit is later than has passed all the same.
+	evidence *Evidence
 }
 
 // evaluation tries one candidate: it replays the indexes from the backup's redo
@@ -260,7 +265,7 @@ func (e *evaluation) judge(h hit) (outcome, error) {
 		o.reason = why
 		return o, nil
 	}
-	if m := e.minimal; m != nil && (m.LSN < h.lsn || (m.LSN == h.lsn && !e.d.t.stopsBefore())) {
+	if m := e.minimal; m != nil && (m.LSN < h.lsn || (m.LSN == h.lsn && !h.before)) {
 		return e.minimalHole(m), nil
 	}
 	wrong, err := e.d.base(e.backup.ID)
@@ -280,15 +285,21 @@ func (e *evaluation) judge(h hit) (outcome, error) {
 	return o, nil
 }
 
+// judgeOr is judge for a hit, unless there is an error.
+func (e *evaluation) judgeOr(h *hit, err error) (outcome, error) {
+	if err != nil {
+		return outcome{}, err
+	}
+	return e.judge(*h)
+}
+
 // isEarly reports whether recovery would stop before it is consistent, which
 // PostgreSQL refuses ("requested recovery stop point is before consistent recovery point").
 func (e *evaluation) isEarly(h hit) bool {
 	switch {
 	case e.d.t.Kind == Latest || e.d.t.Kind == Immediate:
 		return false
-	case e.d.t.stopsBefore():
-		return h.lsn < e.backup.StopLSN
-	case h.end == 0: // an LSN in between: the record starts there or later
+	case h.before:
 		return h.lsn < e.backup.StopLSN
 	}
 	return !e.consistentAfter(h.end)
@@ -339,6 +350,11 @@ func (e *evaluation) ended(hole *catalog.Gap) (outcome, error) {
 		o.reason = why
 		return o, nil
 	}
+	if e.d.t.Kind == Time {
+		if h, err := e.passed(); err != nil || h != nil {
+			return e.judgeOr(h, err)
+		}
+	}
 	if hole == nil && e.d.t.Kind == Latest {
 		hole = e.stray()
 	}
@@ -348,7 +364,7 @@ func (e *evaluation) ended(hole *catalog.Gap) (outcome, error) {
 		return o, nil
 	}
 	if e.d.t.Kind == Latest {
-		return e.judge(hit{end: e.endOfWAL(), lsn: e.endOfWAL(), exact: true})
+		return e.judge(hit{end: e.endOfWAL(), lsn: e.endOfWAL()})
 	}
 	return e.outcome(absent), nil
 }

@@ -104,7 +104,7 @@ func (d *decision) resume(w *walk, to uint64) uint64 {
 func (d *decision) match(w *walk) ([]sighting, error) {
 	var list []sighting
 	add := func(h hit) {
-		h.exact = true
+		h.before = d.t.Exclusive
 		list = append(list, sighting{h, w.path.TimelineAt(h.lsn)})
 	}
 	if d.t.Kind == Name {

@@ -47,13 +47,9 @@ type Stop struct {
 	// LSN is where the record starts that stops recovery. For Latest it is 0, and
 	// End is where the WAL ends.
 	LSN wal.LSN `json:"lsn"`
-	// End is the position up to which WAL is replayed: LSN where it stops before,
-	// or the end of the record. 0: not known.
+	// End is the position up to which WAL is replayed, the end of the last record
+	// that is: what pg_last_wal_replay_lsn() says then.
 	End wal.LSN `json:"end"`
-	// Exact: LSN and End are the very ones. Otherwise the target is an LSN within
-	// a segment whose index does not list the record there: recovery stops at
-	// the first record that starts at LSN or after it, which is proved to exist.
-	Exact bool `json:"exact"`
 	// XID, Time and Name are those of the record that stops recovery, if it has them.
 	XID  uint32     `json:"xid,omitempty"`
 	Time *time.Time `json:"time,omitempty"`
@@ -61,10 +57,21 @@ type Stop struct {
 	// Timeline is the one that the stop lies on.
 	Timeline wal.TimelineID `json:"timeline"`
 	// LastKept is the last commit or abort that is replayed, FirstLost the first
-	// that is not. Either can be nil: there is none, or it is not known because
-	// it lies in WAL that the plan does not need.
+	// that is not. Either can be nil: there is none in the WAL that the plan needs,
+	// nor in a few segments beside it.
 	LastKept  *Transaction `json:"last_kept,omitempty"`
 	FirstLost *Transaction `json:"first_lost,omitempty"`
+	// Evidence is set where the target is a time that is later than every commit
+	// and rollback: a record that shows that the time had passed all the same.
+	Evidence *Evidence `json:"evidence,omitempty"`
+}
+
+// Evidence is a record with a time that is later than the one asked for.
+type Evidence struct {
+	// What it is, in words.
+	What string    `json:"what"`
+	LSN  wal.LSN   `json:"lsn"`
+	Time time.Time `json:"time"`
 }
 
 // Plan says how to restore, and what has been proved. It encodes as the JSON of
@@ -94,9 +101,10 @@ type Plan struct {
 	StoredBytes  int64  `json:"stored_bytes"`
 	Fragments    int    `json:"fragments,omitempty"`
 
-	// Settings make PostgreSQL follow the plan: every recovery_target setting, the
-	// unused ones with an empty value, and recovery_prefetch where reading ahead
-	// would run into a hole behind the target. They leave to the restore what is
+	// Settings make PostgreSQL follow the plan: whatever the target was, it is told
+	// the position of the record to stop at, as recovery_target_lsn, and the timeline; the
+	// other recovery_target settings are there with an empty value, and recovery_prefetch
+	// where reading ahead would run into a hole behind the target. They leave to the restore what is
 	// not the plan's: restore_command and recovery_target_action.
 	Settings []Setting `json:"settings"`
 	// Follow is the recovery_target_timeline of a standby made by this plan: it

@@ -200,9 +200,10 @@ func TestLatestAndImmediate(t *testing.T) {
 	}
 }
 
-// One target is set, behind those that are emptied, and the timeline is pinned.
+// Every target becomes a position, set behind those that are emptied, and the timeline is pinned.
 func TestSettings(t *testing.T) {
-	p, err := newWorld(t).plan(plan.Target{Kind: plan.XID, XID: 11, Exclusive: true})
+	w := newWorld(t)
+	p, err := w.plan(plan.Target{Kind: plan.XID, XID: 11, Exclusive: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +215,7 @@ func TestSettings(t *testing.T) {
 			lastTarget = s.Name
 		}
 	}
-	if value["recovery_target_xid"] != "11" || lastTarget != "recovery_target_xid" || value["recovery_target_inclusive"] != "false" || value["recovery_target_timeline"] != "2" {
+	if value["recovery_target_lsn"] != w.start[11].String() || lastTarget != "recovery_target_lsn" || value["recovery_target_inclusive"] != "false" || value["recovery_target_timeline"] != "2" {
 		t.Errorf("settings %v", p.Settings)
 	}
 }

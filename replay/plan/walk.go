@@ -27,6 +27,8 @@ type walk struct {
 	first, next uint64
 	// goal is the last segment that is surely needed: it is asked for at once.
 	goal uint64
+	// bound is the last that is asked for at all; 0: there is none.
+	bound uint64
 
 	// ix is the current segment's index; crossing is the record that began in an
 	// earlier segment of the walk and ended in this one, or nil.
@@ -93,6 +95,9 @@ func (w *walk) ask(n uint64) error {
 	portion := min(max(n-w.first, firstPortion), lastPortion)
 	end, _ := s.RunEnd(w.path, n)
 	end = min(end, max(n+portion-1, w.goal))
+	if w.bound != 0 {
+		end = min(end, max(n, w.bound))
+	}
 	from := n
 	for from > w.first {
 		from--
