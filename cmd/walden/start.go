@@ -43,7 +43,7 @@ func (e *environment) startRestored(c *cli.Context, d *restoreDocument, binDir s
 	bar := e.newProgress()
 	out, err := recovery.Run(c.Context, recovery.Options{
 		Directory: d.Directory, ConfigDirectory: d.ConfigDirectory, BinDir: binDir, Port: c.Int("port"),
-		Expect: d.Plan.Stop.End, TellLater: true, Logger: log,
+		Expect: expectation(d.Plan), TellLater: true, Logger: log,
 		Progress: func(p recovery.Progress) { showRecovery(bar, p) },
 	})
 	bar.finish()
@@ -66,6 +66,15 @@ func (e *environment) startRestored(c *cli.Context, d *restoreDocument, binDir s
 		return nil
 	}
 	return e.printed(func(w io.Writer) { renderRecovery(w, d.Recovery) })
+}
+
+// expectation is what recovery by a plan must come to.
+func expectation(p *plan.Plan) *recovery.Expectation {
+	x := &recovery.Expectation{Record: p.Stop.LSN, Before: p.Stop.Before, End: p.Stop.End, Timeline: p.Stop.Timeline}
+	if k := p.Stop.LastKept; k != nil && k.LSN >= p.Backup.StartLSN {
+		x.LastTransaction = k.Time
+	}
+	return x
 }
 
 // notReplayedError is a recovery that was interrupted: the directory is complete.
