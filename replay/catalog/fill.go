@@ -63,7 +63,10 @@ func (r *Reader) Fill(ctx context.Context, s *Snapshot, n Needs) error {
 		}
 		s.Details.AddBase(id, wrong)
 	}
-	return r.fillRecords(ctx, s, n.Records)
+	if err := r.fillRecords(ctx, s, n.Records); err != nil {
+		return err
+	}
+	return r.fillPrepared(ctx, s, n.Prepared)
 }
 
 // fillChain reads the indexes of consecutive segments and joins neighbours.

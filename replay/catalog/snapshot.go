@@ -59,6 +59,11 @@ type Backup struct {
 	Bytes         int64     `json:"bytes"`
 	StoredBytes   int64     `json:"stored_bytes"`
 	Warnings      []string  `json:"warnings,omitempty"`
+	// MaxPrepared is the server's max_prepared_transactions, without which no
+	// transaction can have been prepared; -1: not known.
+	MaxPrepared int `json:"-"`
+	// Objects is the number of objects that hold the files, the tables of them included.
+	Objects int `json:"-"`
 }
 
 // Incomplete is a backup that was begun and has no manifest.

@@ -28,11 +28,13 @@ func (d *decision) build(o outcome) (*Plan, error) {
 		FirstSegment: o.path.Segment(first).Name(), LastSegment: o.path.Segment(last).Name(),
 		Segments: last - first + 1,
 		Settings: d.settings(o.path, stop, last), Follow: d.follow(o.path), Minimums: minimums(o.minimums), Stop: stop,
-		Warnings: d.warnings,
+	}
+	if p.Prepared, err = d.prepared(o, stop); err != nil {
+		return nil, err
 	}
 	p.Path = stretches(o.path, o.backup.StartLSN, max(stop.End, o.backup.StopLSN), first, last)
 	p.StoredBytes, p.Fragments = d.stored(o.path, first, last)
-	p.Warnings = append(p.Warnings, d.caveats(o)...)
+	p.Warnings = append(d.warnings, d.caveats(o)...)
 	return p, nil
 }
 
@@ -65,6 +67,9 @@ func (d *decision) stop(o outcome, first uint64) (Stop, error) {
 	switch {
 	case h.tx != nil:
 		s.XID = h.tx.XID
+		if d.t.Kind == XID && d.t.XID != s.XID {
+			s.Subtransaction = d.t.XID
+		}
 	case h.landmark != nil:
 		s.Name = h.landmark.Name
 	}

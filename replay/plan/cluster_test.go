@@ -32,6 +32,7 @@ type logged struct {
 	lsn, end wal.LSN
 	kind     recordKind
 	xid      uint32
+	subs     []uint32 // its subtransactions
 	time     time.Time
 	stamp    time.Time // of a record that ends no transaction
 	name     string
@@ -169,19 +170,29 @@ func (c *cluster) toBoundary(b *branch) {
 func (c *cluster) transaction(b *branch) {
 	c.xid++
 	xid, when := c.xid, c.clock.Add(-time.Duration(c.r.IntN(2000))*time.Millisecond)
-	x := waltest.Transaction{Subxacts: make([]uint32, c.r.IntN(200))}
+	x := waltest.Transaction{Subxacts: c.subtransactions()}
 	if c.r.IntN(4) == 0 {
 		gid := fmt.Sprintf("g%d", xid)
 		c.note(b, otherRecord)(b.Prepare(xid, 5, gid, when))
 		b.last().stamp = when.Truncate(time.Microsecond)
-		x = waltest.Transaction{Prepared: xid, GID: gid}
+		x.Prepared, x.GID = xid, gid
 	}
 	if c.r.IntN(3) == 0 {
 		c.note(b, endOfTransaction)(b.AbortWith(xid, when, x))
 	} else {
 		c.note(b, endOfTransaction)(b.CommitWith(xid, when, x))
 	}
-	b.last().xid, b.last().time = xid, when.Truncate(time.Microsecond)
+	b.last().xid, b.last().subs, b.last().time = xid, x.Subxacts, when.Truncate(time.Microsecond)
+}
+
+// subtransactions gets ids for the subtransactions of the current one: none, a few or many.
+func (c *cluster) subtransactions() []uint32 {
+	subs := make([]uint32, []int{0, 0, 0, c.r.IntN(4), c.r.IntN(200)}[c.r.IntN(5)])
+	for i := range subs {
+		c.xid++
+		subs[i] = c.xid
+	}
+	return subs
 }
 
 // backup begins a backup on a branch, or ends the one that runs.
@@ -370,6 +381,9 @@ func (c *cluster) make(t *testing.T, target plan.Target) (*plan.Plan, error) {
 			t.Fatal(err)
 		}
 		c.find(t, &s, n.Records)
+		for _, q := range n.Prepared {
+			s.Details.AddPrepared(q, catalog.PreparedState{})
+		}
 	}
 	t.Fatalf("%s: needs without end", target)
 	return nil, nil

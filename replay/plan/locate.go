@@ -118,7 +118,7 @@ func (d *decision) match(w *walk) ([]sighting, error) {
 	x := d.t.XID
 	tx, err := w.firstTransaction(
 		func(ix *index.Index) bool { return ix.MinXID <= x && x <= ix.MaxXID },
-		func(t index.Transaction) bool { return t.XID == x && t.Kind.Ends() })
+		func(t index.Transaction) bool { return t.Is(x) })
 	if tx != nil {
 		add(hit{lsn: tx.LSN, end: tx.End, tx: tx})
 	}
@@ -174,7 +174,7 @@ func (d *decision) nowhere(g group) error {
 	reason, advice := "", ""
 	if d.t.Kind == XID {
 		reason = "no commit or rollback of it is in the archived WAL"
-		advice = "Ids of subtransactions, and of transactions that only read, are never found; " +
+		advice = "A transaction that only read has none; one that was still running, or prepared, where the WAL ends has none yet: " +
 			"a prepared transaction counts from its COMMIT PREPARED or ROLLBACK PREPARED"
 	} else {
 		reason = "no restore point of that name is in the archived WAL"

@@ -54,6 +54,8 @@ type Stop struct {
 	XID  uint32     `json:"xid,omitempty"`
 	Time *time.Time `json:"time,omitempty"`
 	Name string     `json:"name,omitempty"`
+	// Subtransaction is the transaction id asked for, where it is one of XID's subtransactions.
+	Subtransaction uint32 `json:"subtransaction,omitempty"`
 	// Timeline is the one that the stop lies on.
 	Timeline wal.TimelineID `json:"timeline"`
 	// LastKept is the last commit or abort that is replayed, FirstLost the first
@@ -115,6 +117,9 @@ type Plan struct {
 	// least, where they changed since the backup; the backup's own apply besides.
 	Minimums []Setting `json:"minimums,omitempty"`
 	Stop     Stop      `json:"stop"`
+	// Prepared are the transactions that are left prepared at the stop, by the
+	// time they were prepared at: somebody must commit them or roll them back.
+	Prepared []catalog.PreparedTransaction `json:"prepared,omitempty"`
 	// Warnings are sentences about what a person may not expect.
 	Warnings []string `json:"warnings,omitempty"`
 }

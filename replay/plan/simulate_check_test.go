@@ -39,6 +39,12 @@ func (c *cluster) checkPlan(t *testing.T, context string, target plan.Target, p 
 		c.checkEvidence(t, context, target, p, told)
 		got = told
 	}
+	if s.Subtransaction != 0 {
+		if !c.isSubtransaction(b, s) || s.Subtransaction != target.XID || got.err != failsToReach {
+			t.Errorf("%s: transaction %d is no subtransaction of %d, which PostgreSQL does not find: %+v", context, s.Subtransaction, s.XID, got)
+		}
+		got = told
+	}
 	if got != told {
 		t.Errorf("%s: to the target PostgreSQL recovers as %+v, as it is told to %+v", context, got, told)
 	}
@@ -104,6 +110,24 @@ func (c *cluster) checkEvidence(t *testing.T, context string, target plan.Target
 	}
 }
 
+// isSubtransaction reports whether the record that stops recovery ends the
+// subtransaction that the stop tells of.
+func (c *cluster) isSubtransaction(b *branch, s plan.Stop) bool {
+	return slices.ContainsFunc(b.log, func(l logged) bool {
+		return l.lsn == s.LSN && l.xid == s.XID && slices.Contains(l.subs, s.Subtransaction)
+	})
+}
+
+// topLevel is the transaction that a target's id belongs to.
+func (b *branch) topLevel(target plan.Target) plan.Target {
+	for _, l := range b.log {
+		if target.Kind == plan.XID && slices.Contains(l.subs, target.XID) {
+			target.XID = l.xid
+		}
+	}
+	return target
+}
+
 // evidenced reports whether the WAL that recovery finds from a backup on shows that a time has passed.
 func (c *cluster) evidenced(k catalog.Backup, b *branch, target plan.Target) bool {
 	all := c.recover(k, b, plan.Target{Kind: plan.Latest}, c.has)
@@ -125,7 +149,7 @@ func (c *cluster) holdsLater(k catalog.Backup, b *branch, target plan.Target) bo
 // serves reports whether PostgreSQL would bring a backup to the target, and
 // the plan could know it.
 func (c *cluster) serves(k catalog.Backup, b *branch, target plan.Target) bool {
-	got := c.recover(k, b, target, c.has)
+	got := c.recover(k, b, b.topLevel(target), c.has)
 	if got.err == failsToReach && target.Kind == plan.Time && c.evidenced(k, b, target) {
 		got.err = ""
 	}

@@ -149,8 +149,14 @@ func (c *cluster) target() plan.Target {
 		if l.kind == endOfTransaction && c.r.IntN(2) == 0 {
 			t.Time = l.time
 		}
+		if last := b.log[len(b.log)-1-c.r.IntN(min(4, len(b.log)))]; c.r.IntN(4) == 0 && !last.stamp.IsZero() {
+			t.Time = last.stamp.Add(time.Duration(c.r.IntN(3)-2) * time.Second)
+		}
 	case 5, 6, 7:
 		t.Kind, t.XID = plan.XID, 690+uint32(c.r.IntN(int(c.xid)-680))
+		if l.kind == endOfTransaction && c.r.IntN(2) == 0 {
+			t.XID = l.xid
+		}
 	case 8, 9, 10:
 		t.Kind, t.LSN = plan.LSN, l.lsn+wal.LSN(8*c.r.IntN(3))
 	default:
@@ -177,6 +183,7 @@ type tally struct {
 	refused map[string]int
 	inside  int // of a segment of which not all is archived, recovery stopped
 	passed  int // times later than all transactions that were reached
+	subs    int // subtransactions that were resolved
 }
 
 func newTally() *tally {
@@ -197,6 +204,9 @@ func disagree(t *testing.T, seed uint64, targets int, n *tally) {
 			n.reached[target.Kind]++
 			if last, _ := wal.ParseSegment(p.LastSegment, segment); c.ends[last] != 0 {
 				n.inside++
+			}
+			if p.Stop.Subtransaction != 0 {
+				n.subs++
 			}
 			if p.Stop.Evidence != nil {
 				n.passed++
@@ -221,9 +231,9 @@ func TestSimulation(t *testing.T) {
 	for seed := range uint64(clusters) {
 		disagree(t, seed, 60, n)
 	}
-	t.Logf("reached %v, %d in unfinished segments, %d later than all transactions, refused %v", n.reached, n.inside, n.passed, n.refused)
-	if n.inside == 0 || n.passed == 0 {
-		t.Error("no plan ended in an unfinished segment, or behind all transactions: the test tests nothing")
+	t.Logf("reached %v, %d in unfinished segments, %d later than all transactions, %d subtransactions, refused %v", n.reached, n.inside, n.passed, n.subs, n.refused)
+	if n.inside == 0 || n.passed == 0 || n.subs == 0 {
+		t.Error("no plan ended in an unfinished segment, or behind all transactions, or with a subtransaction: the test tests nothing")
 	}
 	for _, k := range []plan.Kind{plan.Latest, plan.Time, plan.LSN, plan.XID, plan.Name, plan.Immediate} {
 		if n.reached[k] == 0 {

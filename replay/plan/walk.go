@@ -121,7 +121,7 @@ func (d *decision) transactions(seg wal.Segment) ([]index.Transaction, error) {
 		return nil, errNeeds
 	}
 	var list []index.Transaction
-	for t := range ix.Transactions() {
+	for t := range ix.DetailedTransactions() {
 		list = append(list, t)
 	}
 	return list, nil
