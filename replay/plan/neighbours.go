@@ -23,6 +23,14 @@ func (d *decision) neighbours(o outcome, first uint64, kept wal.LSN, s *Stop) er
 		return err
 	}
 	s.LastKept = transaction(tx)
+	if tx != nil && !s.Before && tx.LSN == s.LSN {
+		if tx, err = d.lastTransaction(o.path, first, o.lastNumber, s.LSN); err != nil {
+			return err
+		}
+	}
+	if tx != nil && tx.LSN >= o.backup.StartLSN {
+		s.Counted = transaction(tx)
+	}
 	if d.t.Kind == Latest {
 		return nil
 	}

@@ -63,6 +63,10 @@ type Stop struct {
 	// nor in a few segments beside it.
 	LastKept  *Transaction `json:"last_kept,omitempty"`
 	FirstLost *Transaction `json:"first_lost,omitempty"`
+	// Counted is the last commit or abort that PostgreSQL counts as replayed
+	// (pg_last_xact_replay_timestamp()): LastKept, unless recovery stops after that very
+	// record, which it then does not count; nil: none from the backup's redo point on.
+	Counted *Transaction `json:"-"`
 	// Evidence is set where the target is a time that is later than every commit
 	// and rollback: a record that shows that the time had passed all the same.
 	Evidence *Evidence `json:"evidence,omitempty"`

@@ -18,9 +18,11 @@ type Expectation struct {
 	// stops recovery more WAL may have been archived since, so that it gets further.
 	End      wal.LSN
 	Timeline wal.TimelineID
-	// LastTransaction is the time of the last commit or abort that is replayed; zero:
-	// none is.
-	LastTransaction time.Time
+	// LastTransaction is the time of the last commit or abort that is replayed before
+	// Record; zero: none is. Ended is that of the transaction which Record ends; zero:
+	// it ends none. A server that stops after a record at a position does not count it
+	// (recoveryStopsAfter in access/transam/xlogrecovery.c).
+	LastTransaction, Ended time.Time
 }
 
 // Differs says in what an outcome is not what was expected, by a single record or
@@ -54,6 +56,15 @@ func (x Expectation) endDiffers(o *Outcome) string {
 		return x.transactionDiffers(o)
 	}
 	return ""
+}
+
+// last is the time of the last transaction that was replayed, where the outcome is as
+// expected.
+func (x Expectation) last(o *Outcome) time.Time {
+	if o.Stop.Kind == StopLSN && !x.Before && !x.Ended.IsZero() {
+		return x.Ended
+	}
+	return o.LastTransaction
 }
 
 // transactionDiffers compares the last transaction that was replayed. A server that

@@ -4,6 +4,7 @@ package recovery_test
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -127,4 +128,40 @@ func lastTransaction(t *testing.T, o *origin, before wal.LSN) (at time.Time) {
 		}
 	}
 	return at
+}
+
+// A server that stops after a transaction, told its position, does not count it. The
+// outcome does.
+func TestStopAfterATransaction(t *testing.T) {
+	t.Parallel()
+	o := newOrigin(t, pgtest.Newest())
+	commit, ended := lastCommit(t, o)
+	for _, wrong := range []time.Duration{0, time.Second} {
+		dir := o.restored(t, map[string]string{"recovery_target_lsn": commit.String()})
+		got, err := o.run(t, dir, func(r *recovery.Options) {
+			r.StopAfter = true
+			next := o.records(t)
+			i := slices.Index(next, commit)
+			r.Expect = &recovery.Expectation{
+				Record: commit, End: next[i+1], Timeline: 1, Ended: ended, LastTransaction: lastTransaction(t, o, commit).Add(wrong),
+			}
+		})
+		switch {
+		case wrong == 0 && (err != nil || !got.LastTransaction.Equal(ended)):
+			t.Errorf("last transaction %s, want %s: %v", got.LastTransaction, ended, err)
+		case wrong != 0 && failure(t, got, err).Kind != recovery.FailureElsewhere:
+			t.Errorf("with another transaction before: %v", err)
+		}
+	}
+}
+
+// lastCommit is where the record starts that ends the last transaction, and its time.
+func lastCommit(t *testing.T, o *origin) (at wal.LSN, ended time.Time) {
+	t.Helper()
+	for _, r := range o.records(t) {
+		if before, after := lastTransaction(t, o, r), lastTransaction(t, o, r+1); !before.Equal(after) {
+			at, ended = r, after
+		}
+	}
+	return at, ended
 }

@@ -57,6 +57,7 @@ func (w *watch) compare(o *Outcome) error {
 	}
 	reason := x.Differs(o)
 	if reason == "" {
+		o.LastTransaction = x.last(o)
 		return nil
 	}
 	f := &Failure{
