@@ -141,6 +141,13 @@ type predicted struct {
 	Prepared []struct {
 		GID string `json:"gid"`
 	} `json:"prepared"`
+	Copies []segmentCopy `json:"copies"`
+}
+
+// segmentCopy is a segment that recovery needs under another name as well.
+type segmentCopy struct {
+	Segment string `json:"segment"`
+	As      string `json:"as"`
 }
 
 // told are the plan's own settings.
@@ -156,8 +163,8 @@ func (p *predicted) told() []string {
 
 // counts say what came of the wishes.
 type counts struct {
-	reached, refused, ambiguous, evidence, subtransactions, excused, restored, prepared int
-	kinds                                                                               map[string]int
+	reached, refused, ambiguous, evidence, subtransactions, excused, restored, prepared, copies int
+	kinds                                                                                       map[string]int
 }
 
 // exact compares n wishes over one history: what walden predicts, what PostgreSQL comes

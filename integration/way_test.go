@@ -75,19 +75,21 @@ func (b *busy) readWay(tli wal.TimelineID) *way {
 	return w
 }
 
+// segmentSize is that of the clusters.
+const segmentSize = wal.SegmentSize(1 << 20)
+
 // fetchWay gets the segments from the newest timeline that has begun by their end.
 func (b *busy) fetchWay(dir string, tli wal.TimelineID, spans []wal.Span) (first, last string) {
 	b.t.Helper()
-	const size = wal.SegmentSize(1 << 20)
-	for n := b.firstSegment(size); ; n++ {
+	for n := b.firstSegment(); ; n++ {
 		from := spans[0].Timeline
 		for _, s := range spans {
-			if size.Number(s.Begin) <= n {
+			if segmentSize.Number(s.Begin) <= n {
 				from = s.Timeline
 			}
 		}
-		name := wal.Segment{Timeline: tli, Number: n, Size: size}.Name()
-		got := b.run("wal-get", wal.Segment{Timeline: from, Number: n, Size: size}.Name(), filepath.Join(dir, name))
+		name := wal.Segment{Timeline: tli, Number: n, Size: segmentSize}.Name()
+		got := b.run("wal-get", wal.Segment{Timeline: from, Number: n, Size: segmentSize}.Name(), filepath.Join(dir, name))
 		if first == "" {
 			first = name
 			got.ok(b.t)
@@ -101,7 +103,7 @@ func (b *busy) fetchWay(dir string, tli wal.TimelineID, spans []wal.Span) (first
 }
 
 // firstSegment is the number of the first segment that was archived.
-func (b *busy) firstSegment(size wal.SegmentSize) uint64 {
+func (b *busy) firstSegment() uint64 {
 	b.t.Helper()
 	var list struct {
 		Timelines []struct {
@@ -111,7 +113,7 @@ func (b *busy) firstSegment(size wal.SegmentSize) uint64 {
 		} `json:"timelines"`
 	}
 	b.run("list", "--json").ok(b.t).json(b.t, &list)
-	seg, err := wal.ParseSegment(list.Timelines[0].Ranges[0].First, size)
+	seg, err := wal.ParseSegment(list.Timelines[0].Ranges[0].First, segmentSize)
 	check(b.t, err)
 	return seg.Number
 }

@@ -33,6 +33,7 @@ func (d *decision) build(o outcome) (*Plan, error) {
 		return nil, err
 	}
 	p.Path = stretches(o.path, o.backup.StartLSN, max(stop.End, o.backup.StopLSN), first, last)
+	p.Copies = d.copies(o, last)
 	p.StoredBytes, p.Fragments = d.stored(o.path, first, last)
 	p.Warnings = append(d.warnings, d.caveats(o)...)
 	return p, nil

@@ -28,6 +28,19 @@ type Stretch struct {
 	Segments uint64 `json:"segments"`
 }
 
+// Copy is a segment that recovery also needs under another name. Where a timeline
+// begins with a shutdown checkpoint, as after a recovery to a target, the server
+// that replays it reads transactions that are prepared there from pg_wal, as of the
+// timeline that is being left (XlogReadTwoPhaseData in access/transam/twophase.c). In
+// the segment of the switch restore_command was only asked for the younger
+// timeline's copy, and recovery gives up: "requested WAL segment … has already been
+// removed". Up to the switch both copies are the same.
+type Copy struct {
+	// Segment is the file's name in the archive, As the one that it needs in pg_wal.
+	Segment string `json:"segment"`
+	As      string `json:"as"`
+}
+
 // Transaction is a commit or abort.
 type Transaction struct {
 	XID uint32 `json:"xid"`
@@ -121,6 +134,9 @@ type Plan struct {
 	// least, where they changed since the backup; the backup's own apply besides.
 	Minimums []Setting `json:"minimums,omitempty"`
 	Stop     Stop      `json:"stop"`
+	// Copies are WAL segments that must lie in pg_wal before recovery begins, under the
+	// names of the timelines that were left in them.
+	Copies []Copy `json:"copies,omitempty"`
 	// Prepared are the transactions that are left prepared at the stop, by the
 	// time they were prepared at: somebody must commit them or roll them back.
 	Prepared []catalog.PreparedTransaction `json:"prepared,omitempty"`

@@ -25,6 +25,26 @@ func (d *decision) prepared(o outcome, s Stop) ([]catalog.PreparedTransaction, e
 	return state.Open, nil
 }
 
+// copies are the segments that recovery also needs under the names of the timelines
+// that are left in them: see Copy. One too many does no harm.
+func (d *decision) copies(o outcome, last uint64) []Copy {
+	size := d.s.SegmentSize
+	var list []Copy
+	for _, sp := range o.path.Spans[:len(o.path.Spans)-1] {
+		n := size.Number(sp.End)
+		left, seg := d.s.Segment(sp.Timeline, n), o.path.Segment(n)
+		if sp.End <= o.backup.StartLSN || n > last || sp.End == left.Start() || sp.Begin == sp.End {
+			continue
+		}
+		ix := d.s.Details.Indexes[seg]
+		crossing := d.s.Details.Links[catalog.Link{From: o.path.Segment(n - 1), To: seg}].Joined
+		if ix != nil && ix.Prepared > 0 || crossing != nil && crossing.Transaction != nil {
+			list = append(list, Copy{Segment: seg.Name(), As: left.Name()})
+		}
+	}
+	return list
+}
+
 // anyPrepared reports whether the WAL that was walked over has a record of a
 // prepared transaction.
 func (d *decision) anyPrepared(o outcome) bool {

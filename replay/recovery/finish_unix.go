@@ -117,6 +117,11 @@ func (w *watch) locatePromotion(o *Outcome) {
 		}
 	}
 	o.LSN, o.LSNExact, o.Timeline = last.End, true, last.Timeline
+	// The entry names the timeline that was the target. Where recovery stopped before
+	// that one begins, the position lies on one of its ancestors.
+	if parent, err := w.history(last.Timeline); err == nil && last.End > 0 {
+		o.Timeline, _, _ = parent.TimelineAt(last.End - 1)
+	}
 }
 
 // locateLive asks the server; it is where it is, and does not move if paused.
