@@ -32,6 +32,7 @@ type outcome struct {
 	verdict verdict
 	reason  string       // unusable, early
 	hole    *catalog.Gap // broken
+	minimal bool         // broken, by wal_level=minimal
 	hit     hit          // found
 	// lastNumber is the last segment that was walked over soundly: where the
 	// archive ends (absent) or breaks (broken).
@@ -326,7 +327,7 @@ func (e *evaluation) minimalHole(m *index.Landmark) outcome {
 		fmt.Sprintf("from %s on the server ran with wal_level=minimal, and such WAL cannot be replayed", m.LSN))
 	gap.Start = m.LSN
 	o := e.outcome(broken)
-	o.hole = &gap
+	o.hole, o.minimal = &gap, true
 	return o
 }
 

@@ -150,9 +150,10 @@ func (d *decision) locatedElsewhere(g group, p catalog.Path, x sighting) error {
 		where += " (" + FormatTime(*at) + ")"
 	}
 	if g.path.TimelineAt(x.lsn) != x.timeline {
-		return d.unreachable(
+		e := d.unreachable(
 			fmt.Sprintf("%s on timeline %s, which is not on the way to timeline %s (%s)", where, x.timeline, g.path.Timeline, g.path),
 			fmt.Sprintf("Ask for --timeline %s", p.Timeline))
+		return d.besideFork(g, p, e)
 	}
 	// The younger copy of the segment that a timeline was left in may be missing.
 	if seg := g.path.Segment(d.s.SegmentSize.Number(x.lsn)); !d.s.Has(seg) {
@@ -164,7 +165,8 @@ func (d *decision) locatedElsewhere(g group, p catalog.Path, x sighting) error {
 	if err != nil {
 		return err
 	}
-	e := d.unreachable(where+", before every backup that leads there", "")
+	e := d.unreachable(where+", before every backup that leads there",
+		"An older backup would be needed: a backup reaches only what happened after its end")
 	e.After = after
 	return e
 }

@@ -50,10 +50,14 @@ func (d *decision) noBackup(refused []Refused) *NoBackupError {
 func (d *decision) ambiguous(list []sighting) error {
 	e := &AmbiguousError{Target: d.t.String(), Windows: d.s.Windows()}
 	for _, x := range list {
-		e.Points = append(e.Points, Point{
+		p := Point{
 			LSN: x.lsn, Time: x.time(), Timeline: x.timeline,
 			What: d.t.String(), Flags: d.flags(LSN, x.lsn.String()),
-		})
+		}
+		if p.Time != nil {
+			p.TimeFlags = d.flags(Time, "'"+FormatTime(*p.Time)+"'")
+		}
+		e.Points = append(e.Points, p)
 	}
 	return e
 }
@@ -81,9 +85,27 @@ func (d *decision) gap(g group, o outcome) error {
 		return err
 	}
 	return &GapError{
-		Target: d.t.String(), Gaps: []catalog.Gap{*o.hole}, Backup: o.backup.ID,
+		Target: d.t.String(), Gaps: []catalog.Gap{*o.hole}, Backup: o.backup.ID, Advice: fillAdvice(o, after),
 		Before: before, After: after, Windows: d.s.Windows(),
 	}
+}
+
+// fillAdvice says what would close a hole.
+func fillAdvice(o outcome, after *Point) string {
+	var advice string
+	switch {
+	case o.minimal:
+		advice = "What the server did from there on cannot be replayed by anyone"
+	case o.hole.Damaged != "":
+		advice = "It can be reached again when the objects of that WAL have been brought back from a copy of the repository"
+	default:
+		advice = "It can be reached again when that WAL is archived: whoever still has it (the server's pg_wal, a standby, another archive) can " +
+			"`walden wal-push` it"
+	}
+	if after == nil {
+		advice += "; a backup taken now begins a new stretch that can be restored"
+	}
+	return advice
 }
 
 // adviseElsewhere adds to a refusal that a plan can be made on the way to
@@ -121,7 +143,7 @@ func (d *decision) adviseElsewhere(chosen catalog.Path, refused error) error {
 		case errors.As(refused, &beyond):
 			beyond.Advice = advice
 		case errors.As(refused, &gap):
-			gap.Advice = advice
+			gap.Advice += ". " + advice
 		case errors.As(refused, &none):
 			none.Advice = advice
 		}
@@ -144,14 +166,14 @@ func (d *decision) tooLate(g group, o outcome) error {
 			reason += fmt.Sprintf(": the latest time in it is %s", FormatTime(at))
 		}
 	}
-	e := d.unreachable(reason, "")
+	e := d.unreachable(reason, "It can be reached when more WAL has been archived")
 	if e.Before, err = d.end(g); err != nil {
 		return err
 	}
 	if e.Before == nil {
 		return e // its end cannot be reached either
 	}
-	e.Advice = "--latest restores everything that is archived; what comes after it can be restored when more WAL has been archived"
+	e.Advice = "--latest restores everything that is archived; what comes after can be reached when more WAL has been archived"
 	if last != nil {
 		e.Before.Time = &last.Time
 		e.Before.What = "the end of the archived WAL, last transaction included,"
@@ -200,7 +222,8 @@ func (d *decision) tooEarly(g group, outcomes []outcome) error {
 	if err != nil {
 		return err
 	}
-	e := d.unreachable("it lies before the first moment that can be restored", "")
+	e := d.unreachable("it lies before the first moment that can be restored",
+		"An older backup would be needed, and there is none: a backup reaches only what happened after its end")
 	if d.t.Backup != "" {
 		e.Reason = fmt.Sprintf("backup %s cannot serve: %s", d.t.Backup, refused[len(refused)-1].Reason)
 		e.Advice = "Leave out --backup to let Walden choose one that ended earlier, if there is one"
