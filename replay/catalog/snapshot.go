@@ -62,7 +62,7 @@ type Backup struct {
 	// MaxPrepared is the server's max_prepared_transactions, without which no
 	// transaction can have been prepared; -1: not known.
 	MaxPrepared int `json:"-"`
-	// Objects is the number of objects that hold the files, the tables of them included.
+	// Objects is the number of objects it is read from: packs, tables, the manifest.
 	Objects int `json:"-"`
 }
 

@@ -34,7 +34,10 @@ func (d *decision) build(o outcome) (*Plan, error) {
 	}
 	p.Path = stretches(o.path, o.backup.StartLSN, max(stop.End, o.backup.StopLSN), first, last)
 	p.Copies = d.copies(o, last)
-	p.StoredBytes, p.Fragments = d.stored(o.path, first, last)
+	var live uint64
+	p.StoredBytes, p.Fragments, live = d.stored(o.path, first, last)
+	p.Objects = int64(o.backup.Objects+p.Fragments) + int64(p.Segments-live)
+	p.DownloadBytes = o.backup.StoredBytes + p.StoredBytes
 	p.Warnings = append(d.warnings, d.caveats(o)...)
 	return p, nil
 }
@@ -223,8 +226,8 @@ func stretches(p catalog.Path, from, to wal.LSN, first, last uint64) []Stretch {
 }
 
 // stored is what the segments occupy: of the sealed ones of each run the share
-// that is needed, an estimate; and how many fragments stand for the others.
-func (d *decision) stored(p catalog.Path, first, last uint64) (bytes int64, fragments int) {
+// that is needed, an estimate; and how many fragments stand for the others, which are live.
+func (d *decision) stored(p catalog.Path, first, last uint64) (bytes int64, fragments int, live uint64) {
 	for _, t := range d.s.Timelines {
 		for _, r := range t.Ranges {
 			sealed, sum := r.Segments, r.StoredBytes
@@ -235,7 +238,7 @@ func (d *decision) stored(p catalog.Path, first, last uint64) (bytes int64, frag
 				}
 				sealed, sum = sealed-1, sum-l.StoredBytes
 				if p.Overlap(t.ID, max(first, l.Number), min(last, l.Number)) > 0 {
-					needed--
+					needed, live = needed-1, live+1
 					bytes, fragments = bytes+l.StoredBytes, fragments+l.Fragments
 				}
 			}
@@ -246,7 +249,7 @@ func (d *decision) stored(p catalog.Path, first, last uint64) (bytes int64, frag
 			}
 		}
 	}
-	return bytes, fragments
+	return bytes, fragments, live
 }
 
 // caveats are what a person may not expect of the plan.

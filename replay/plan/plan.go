@@ -85,6 +85,18 @@ type Stop struct {
 	Evidence *Evidence `json:"evidence,omitempty"`
 }
 
+// Estimate says how long a restore takes: first the base is downloaded, then
+// PostgreSQL replays the WAL, which it fetches meanwhile. Rates are bytes a second, of the
+// base as it is stored and of WAL; a basis says in words where a rate comes from.
+type Estimate struct {
+	DownloadSeconds float64 `json:"download_seconds"`
+	DownloadRate    float64 `json:"download_rate"`
+	DownloadBasis   string  `json:"download_basis"`
+	ReplaySeconds   float64 `json:"replay_seconds"`
+	ReplayRate      float64 `json:"replay_rate"`
+	ReplayBasis     string  `json:"replay_basis"`
+}
+
 // Evidence is a record with a time that is later than the one asked for.
 type Evidence struct {
 	// What it is, in words.
@@ -119,6 +131,12 @@ type Plan struct {
 	Segments     uint64 `json:"segments"`
 	StoredBytes  int64  `json:"stored_bytes"`
 	Fragments    int    `json:"fragments,omitempty"`
+	// Objects is how many objects are read from the repository, the backup's and those of
+	// the WAL; DownloadBytes is what they occupy there.
+	Objects       int64 `json:"objects"`
+	DownloadBytes int64 `json:"download_bytes"`
+	// Estimate says how long it will take; nil: nobody has estimated it.
+	Estimate *Estimate `json:"estimate,omitempty"`
 
 	// Settings make PostgreSQL follow the plan: whatever the target was, it is told
 	// the position of the record to stop at, as recovery_target_lsn, and the timeline; the
