@@ -54,14 +54,23 @@ type decision struct {
 func decide(s *catalog.Snapshot, t Target) (*Plan, Needs, error) {
 	t.Time = t.Time.UTC().Truncate(time.Microsecond)
 	d := &decision{s: s, t: t}
+	s.Unlisted() // those of an earlier decision
 	p, err := d.run()
+	// What was decided on WAL that has not been listed was a guess, whatever came of it.
+	if lists := s.Unlisted(); len(lists) > 0 {
+		return nil, Needs{Lists: lists}, nil
+	}
 	if errors.Is(err, errNeeds) {
 		return nil, d.needs, nil
 	}
 	// A refusal tells what can be reached, and so does a warning about another
 	// timeline: both want to know the times of the windows' ends.
 	if err != nil || (len(s.Timelines) > 1 && (t.Kind == Time || newestByDefault(t))) {
-		if needs := s.WindowNeeds(); !needs.Empty() {
+		needs := s.WindowNeeds()
+		if lists := s.Unlisted(); len(lists) > 0 {
+			return nil, Needs{Lists: lists}, nil
+		}
+		if !needs.Empty() {
 			return nil, needs, nil
 		}
 	}

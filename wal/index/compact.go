@@ -192,3 +192,9 @@ func DecodeStep(b []byte, into wal.Segment) (*Joined, error) {
 	}
 	return j, nil
 }
+
+// Joinable reports whether the index holds the bytes that joining needs: that
+// of Compact does not, unless the segment has neither head nor tail.
+func (ix *Index) Joinable() bool {
+	return (ix.Head.Have == 0 || ix.Head.Bytes != nil) && (ix.Tail.LSN == 0 || ix.Tail.Bytes != nil)
+}
