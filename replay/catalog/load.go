@@ -78,7 +78,7 @@ func (r *Reader) Sketch(ctx context.Context) (*Snapshot, error) {
 	// Backups are listed first and WAL after them: a manifest is published when
 	// its WAL is archived, so that what it needs is never missed by being listed
 	// too early.
-	listing, err := basebackup.List(ctx, r.repo, r.inc)
+	listing, err := basebackup.Overview(ctx, r.repo, r.inc)
 	if err != nil {
 		return nil, err
 	}
