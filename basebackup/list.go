@@ -83,7 +83,7 @@ func list(ctx context.Context, repo *repository.Repository, inc archive.Incarnat
 	}
 	found := make([]listed, len(ids))
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(32)
+	g.SetLimit(64)
 	for i, id := range ids {
 		g.Go(func() error {
 			var err error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"golang.org/x/sync/errgroup"
 
@@ -141,8 +142,13 @@ func (c *Chain) edged(ix *index.Index) (*index.Index, error) {
 	return whole, nil
 }
 
-// rollups are those that a Snapshot has seen; nil: the log has none that can be used.
-type rollups map[rollup.Log]*rollup.Rollup
+// rollups are those that a Snapshot has seen.
+type rollups struct {
+	held map[rollup.Log]*rollup.Rollup // nil: it cannot be used
+	// refs are those that exist, as far as they have been listed.
+	refs   map[rollup.Log]rollup.Ref
+	listed map[rollup.Log]bool
+}
 
 const (
 	// fewSegments is the number of segments of a log up to which their own indexes
@@ -150,6 +156,9 @@ const (
 	fewSegments = 3
 	// heldLogs bounds the roll-ups that are held at a time.
 	heldLogs = 64
+	// logsAhead is how many logs are asked for roll-ups at least: what a store
+	// tells of at once.
+	logsAhead = 64
 )
 
 // fillChain reads the indexes of consecutive segments and joins neighbours.
@@ -191,7 +200,7 @@ func (r *Reader) fillBlock(ctx context.Context, s *Snapshot, c *Chain, segs []wa
 		l, _ := s.LiveSegment(seg)
 		listed[i] = l.listed
 		print, ok := s.fingerprint(seg)
-		if x := s.rollups[rollup.LogOf(seg)]; ok && x != nil {
+		if x := s.rollups.held[rollup.LogOf(seg)]; ok && x != nil {
 			if e, ok := x.Lookup(seg.Number, print); ok {
 				entries[i] = &e
 			}
@@ -230,12 +239,21 @@ func rolled(e rollup.Entry, follows bool) (piece, error) {
 
 // loadRollups gets the roll-ups of the logs that many of the segments lie in.
 func (r *Reader) loadRollups(ctx context.Context, s *Snapshot, segs []wal.Segment) error {
-	if s.rollups == nil || len(s.rollups) > heldLogs {
-		s.rollups = rollups{}
+	x := &s.rollups
+	if len(x.held) > heldLogs {
+		x.held = nil
 	}
-	refs, err := r.findRollups(ctx, s, segs)
-	if err != nil {
-		return err
+	if x.held == nil {
+		x.held = map[rollup.Log]*rollup.Rollup{}
+	}
+	var refs []rollup.Ref
+	for _, l := range s.worthRollup(segs) {
+		if err := r.listRollups(ctx, x, l); err != nil {
+			return err
+		}
+		if ref, ok := x.refs[l]; ok {
+			refs = append(refs, ref)
+		}
 	}
 	found := make([]*rollup.Rollup, len(refs))
 	g, gctx := errgroup.WithContext(ctx)
@@ -250,48 +268,50 @@ func (r *Reader) loadRollups(ctx context.Context, s *Snapshot, segs []wal.Segmen
 		return err
 	}
 	for i, ref := range refs {
-		s.rollups[ref.Log] = found[i]
+		x.held[ref.Log] = found[i]
 	}
 	return nil
 }
 
-// findRollups lists the roll-ups that are worth reading and have not been looked
-// for. Logs that have none are noted.
-func (r *Reader) findRollups(ctx context.Context, s *Snapshot, segs []wal.Segment) ([]rollup.Ref, error) {
+// worthRollup are the logs of which many of the segments are needed, and that are
+// not held.
+func (s *Snapshot) worthRollup(segs []wal.Segment) []rollup.Log {
 	count := map[rollup.Log]int{}
-	var order []rollup.Log
+	var logs []rollup.Log
 	for _, seg := range segs {
 		l := rollup.LogOf(seg)
-		if _, known := s.rollups[l]; known {
+		if _, held := s.rollups.held[l]; held {
 			continue
 		}
-		if _, listed := s.fingerprint(seg); listed {
+		if _, sealed := s.fingerprint(seg); sealed {
 			if count[l]++; count[l] == fewSegments+1 {
-				order = append(order, l)
+				logs = append(logs, l)
 			}
 		}
 	}
-	var refs []rollup.Ref
-	for len(order) > 0 {
-		n := 1
-		for n < len(order) && order[n].Timeline == order[0].Timeline {
-			n++
-		}
-		list, err := r.rollups.List(ctx, order[0].Timeline, order[0].Number, order[n-1].Number)
-		if err != nil {
-			return nil, err
-		}
-		for _, l := range order[:n] {
-			s.rollups[l] = nil
-		}
-		for _, ref := range list {
-			if count[ref.Log] > fewSegments {
-				refs = append(refs, ref)
-			}
-		}
-		order = order[n:]
+	return logs
+}
+
+// listRollups finds out whether the log has a roll-up, and those after it.
+func (r *Reader) listRollups(ctx context.Context, x *rollups, l rollup.Log) error {
+	if x.listed[l] {
+		return nil
 	}
-	return refs, nil
+	if x.listed == nil {
+		x.listed, x.refs = map[rollup.Log]bool{}, map[rollup.Log]rollup.Ref{}
+	}
+	last := min(uint64(l.Number)+logsAhead-1, math.MaxUint32)
+	list, err := r.rollups.List(ctx, l.Timeline, l.Number, uint32(last))
+	if err != nil {
+		return err
+	}
+	for n := uint64(l.Number); n <= last; n++ {
+		x.listed[rollup.Log{Timeline: l.Timeline, Number: uint32(n)}] = true
+	}
+	for _, ref := range list {
+		x.refs[ref.Log] = ref
+	}
+	return nil
 }
 
 // loadRollup reads a roll-up. One that is damaged, or has gone, is none: it

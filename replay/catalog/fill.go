@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/walden-pg/walden/basebackup"
 	"github.com/walden-pg/walden/internal/inorder"
@@ -150,20 +153,28 @@ func (r *Reader) checkBase(ctx context.Context, id string) (wrong string, err er
 
 // sizes lists the directories of the wanted objects.
 func (r *Reader) sizes(ctx context.Context, want map[string]int64) (map[string]int64, error) {
-	have := make(map[string]int64, len(want))
 	dirs := map[string]bool{}
 	for key := range want {
 		dirs[path.Dir(key)+"/"] = true
 	}
+	have := make(map[string]int64, len(want))
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(r.parallel)
 	for dir := range dirs {
-		for info, err := range r.repo.Store().List(ctx, dir, "") {
-			if err != nil {
-				return nil, err
+		g.Go(func() error {
+			for info, err := range r.repo.Store().List(ctx, dir, "") {
+				if err != nil {
+					return err
+				}
+				mu.Lock()
+				have[info.Key] = info.Size
+				mu.Unlock()
 			}
-			have[info.Key] = info.Size
-		}
+			return nil
+		})
 	}
-	return have, nil
+	return have, g.Wait()
 }
 
 // compareObjects says which objects are missing or of another size.

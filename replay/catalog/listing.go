@@ -70,7 +70,11 @@ func (s *Snapshot) ask(tli wal.TimelineID, first, last uint64) {
 	}
 }
 
-// list lists what has not been listed of stretches of timelines.
+// listAhead is how many segments are listed at least where some are: about as
+// many as a store tells of at once.
+const listAhead = 1024
+
+// list lists what has not been listed of stretches of timelines, and a little beyond.
 func (r *Reader) list(ctx context.Context, timelines []*Timeline, stretches []Stretch) error {
 	type part struct {
 		Stretch
@@ -112,6 +116,7 @@ func (t *Timeline) still(x Stretch) []Stretch {
 	if t.listing == nil || x.Timeline != t.ID {
 		return nil
 	}
+	x.Last = max(x.Last, x.First+listAhead-1)
 	var list []Stretch
 	for _, u := range t.listing.unlisted {
 		if from, to := max(u.First, x.First), min(u.Last, x.Last); from <= to {

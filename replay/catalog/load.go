@@ -124,7 +124,7 @@ func (r *Reader) loadTimelines(ctx context.Context, s *Snapshot) error {
 	for i, id := range ids {
 		g.Go(func() error {
 			var err error
-			found[i], problems[i], err = r.loadTimeline(ctx, id)
+			found[i], problems[i], err = r.loadTimeline(ctx, id, s.lastBackupOn(id))
 			return err
 		})
 	}
@@ -136,13 +136,24 @@ func (r *Reader) loadTimelines(ctx context.Context, s *Snapshot) error {
 	return nil
 }
 
+// lastBackupOn is the log in which the newest backup of a timeline ended; 0: there
+// is none.
+func (s *Snapshot) lastBackupOn(tli wal.TimelineID) (log uint32) {
+	for _, b := range s.Backups {
+		if b.StopTimeline == tli {
+			log = max(log, uint32(b.StopLSN>>32))
+		}
+	}
+	return log
+}
+
 // loadTimeline lists one timeline and reads its history.
-func (r *Reader) loadTimeline(ctx context.Context, id wal.TimelineID) (Timeline, []Problem, error) {
+func (r *Reader) loadTimeline(ctx context.Context, id wal.TimelineID, near uint32) (Timeline, []Problem, error) {
 	t := Timeline{ID: id}
 	// What is listed in several steps can change in between: a hole is believed
 	// when it is there again and again.
 	for range attempts {
-		if err := r.loadWAL(ctx, &t); err != nil {
+		if err := r.loadWAL(ctx, &t, near); err != nil {
 			return t, nil, err
 		}
 		if !t.broken() {
@@ -158,14 +169,15 @@ const attempts = 4
 
 // loadWAL finds where a timeline's segments begin and end, and lists its fragments
 // and the logs that they and the last segment lie in.
-func (r *Reader) loadWAL(ctx context.Context, t *Timeline) error {
+// near is a log that the last one may be close to.
+func (r *Reader) loadWAL(ctx context.Context, t *Timeline, near uint32) error {
 	// Fragments first: one that is replaced by its segment meanwhile is then seen twice
 	// rather than not at all.
 	live, err := r.archive.Live(ctx, t.ID)
 	if err != nil {
 		return err
 	}
-	first, last, any, err := r.archive.Bounds(ctx, t.ID, 0)
+	first, last, any, err := r.archive.Bounds(ctx, t.ID, near)
 	if err != nil {
 		return err
 	}

@@ -322,6 +322,31 @@ func (d *decision) otherBranches(p *Plan) []string {
 	return list
 }
 
+// mayWarnOfBranches tells whether otherBranches can have anything to say: a timeline
+// that was left has WAL of after the fork, and for a time target the way chosen has nothing
+// between the fork and the stop. To look closer takes a listing of all WAL.
+func (d *decision) mayWarnOfBranches(p *Plan) bool {
+	mine, err := d.s.Path(p.Timeline)
+	if err != nil || d.t.Kind != Time && !newestByDefault(d.t) {
+		return false
+	}
+	return slices.ContainsFunc(d.s.Timelines, func(t catalog.Timeline) bool {
+		other, err := d.s.Path(t.ID)
+		if err != nil {
+			return false
+		}
+		fork, ok := mine.Divergence(other)
+		last, any := d.s.LastOn(other)
+		switch {
+		case !ok || !any || d.s.EndOf(other.Segment(last)) <= fork:
+			return false
+		case d.t.Kind == Time:
+			return p.Stop.LSN >= fork && (p.Stop.LastKept == nil || p.Stop.LastKept.LSN < fork)
+		}
+		return true
+	})
+}
+
 // newestByDefault tells whether the timeline decides what the target is, and
 // nobody has named it.
 func newestByDefault(t Target) bool {

@@ -16,9 +16,9 @@ const (
 	// stretchKeys is about how many keys one listing is meant to find: what a
 	// store gives in one or two answers.
 	stretchKeys = 1024
-	// fewLogs is the number of logs (4 GiB of WAL each) up to which a range is
+	// fewStretches is the number of stretches up to which a range is
 	// listed without asking first where its segments begin and end.
-	fewLogs = 16
+	fewStretches = 16
 	// manyLogs is the number of logs up to which they are taken for present, each;
 	// of more it is asked which of them there are.
 	manyLogs = 1 << 16
@@ -71,7 +71,8 @@ func (a *Archive) stretches(ctx context.Context, tli wal.TimelineID, from, to ui
 	if from > to {
 		return nil, nil
 	}
-	if to/per-from/per >= fewLogs {
+	step := max(per, stretchKeys/per*per)
+	if to/step-from/step >= fewStretches {
 		first, last, ok, err := a.Bounds(ctx, tli, uint32(from/per))
 		if err != nil || !ok {
 			return nil, err
@@ -84,7 +85,6 @@ func (a *Archive) stretches(ctx context.Context, tli wal.TimelineID, from, to ui
 	if to/per-from/per >= manyLogs {
 		return a.presentLogs(ctx, tli, from, to)
 	}
-	step := max(per, stretchKeys/per*per)
 	var list []stretch
 	for n := from; n <= to; {
 		last := min(to, n/step*step+step-1)
@@ -142,31 +142,27 @@ func (a *Archive) listStretch(ctx context.Context, tli wal.TimelineID, s stretch
 	return entries, nil
 }
 
-// Bounds finds the first and the last log of a timeline that has objects, from the
-// log from on; ok is false if there is none. Whatever lies between them, it
-// costs a few dozen requests of one key each, in four or five rounds.
-func (a *Archive) Bounds(ctx context.Context, tli wal.TimelineID, from uint32) (first, last uint32, ok bool, err error) {
-	first, ok, err = a.nextLog(ctx, tli, uint64(from))
-	if err != nil || !ok {
-		return 0, 0, false, err
+// Bounds finds the first and the last log of a timeline that has objects; ok is
+// false if there is none. near is where the last is thought to be: a log that is there
+// and close to it saves a round or two. Whatever lies between, it costs a few dozen requests of one key
+// each, in two to five rounds.
+func (a *Archive) Bounds(ctx context.Context, tli wal.TimelineID, near uint32) (first, last uint32, ok bool, err error) {
+	// There is an object in the log lo or behind it, and none in hi or behind.
+	lo, hi := uint64(0), uint64(math.MaxUint32)+1
+	probes := gallop(uint64(near), hi)
+	if near > 0 {
+		probes = append([]uint64{0}, probes...)
 	}
-	// There is one at lo or behind, and none at hi or behind.
-	lo, hi := uint64(first), uint64(math.MaxUint32)+1
-	probes := gallop(lo, hi)
-	for len(probes) > 0 {
-		found := make([]uint64, len(probes))
-		g, gctx := errgroup.WithContext(ctx)
-		for i, at := range probes {
-			g.Go(func() error {
-				n, ok, err := a.nextLog(gctx, tli, at)
-				if ok {
-					found[i] = uint64(n) + 1
-				}
-				return err
-			})
-		}
-		if err := g.Wait(); err != nil {
+	for round := 0; len(probes) > 0; round++ {
+		found, err := a.nextLogs(ctx, tli, probes)
+		if err != nil {
 			return 0, 0, false, err
+		}
+		if round == 0 {
+			if found[0] == 0 {
+				return 0, 0, false, nil
+			}
+			first = uint32(found[0] - 1)
 		}
 		for i, n := range found {
 			if n > 0 {
@@ -180,13 +176,30 @@ func (a *Archive) Bounds(ctx context.Context, tli wal.TimelineID, from uint32) (
 	return first, uint32(lo), true, nil
 }
 
+// nextLogs is nextLog at several places at once: the numbers of the logs plus one;
+// 0: there is none.
+func (a *Archive) nextLogs(ctx context.Context, tli wal.TimelineID, at []uint64) ([]uint64, error) {
+	found := make([]uint64, len(at))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, n := range at {
+		g.Go(func() error {
+			log, ok, err := a.nextLog(ctx, tli, n)
+			if ok {
+				found[i] = uint64(log) + 1
+			}
+			return err
+		})
+	}
+	return found, g.Wait()
+}
+
 // Each round of Bounds asks at this many places.
 const probesPerRound = 15
 
-// gallop are places between lo and hi at growing distances from lo.
+// gallop are places from lo on at growing distances, below hi.
 func gallop(lo, hi uint64) []uint64 {
-	var list []uint64
-	for d := uint64(1); lo+d < hi; d *= 16 {
+	list := []uint64{lo}
+	for d := uint64(1); lo+d < hi; d *= probesPerRound + 1 {
 		list = append(list, lo+d)
 	}
 	return list

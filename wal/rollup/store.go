@@ -164,4 +164,3 @@ func (s *Store) Timelines(ctx context.Context) ([]wal.TimelineID, error) {
 	}
 	return list, nil
 }
-
