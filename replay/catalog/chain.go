@@ -201,7 +201,7 @@ func (r *Reader) fillBlock(ctx context.Context, s *Snapshot, c *Chain, segs []wa
 		listed[i] = l.listed
 		print, ok := s.fingerprint(seg)
 		if x := s.rollups.held[rollup.LogOf(seg)]; ok && x != nil {
-			if e, ok := x.Lookup(seg.Number, print); ok {
+			if e, ok := x.Lookup(seg.Number, print); ok && !e.Damaged() {
 				entries[i] = &e
 			}
 		}
