@@ -21,7 +21,8 @@ type Stretch struct {
 // listing is what is known of a timeline's segments. It is listed log by log, as
 // the need arises (Snapshot.Unlisted): an archive can hold millions.
 type listing struct {
-	unlisted []Stretch     // whole logs, ascending
+	unit     uint64        // how many segments are listed at least: those of a log
+	unlisted []Stretch     // whole units, ascending
 	sealed   []Range       // runs of what is listed, ascending
 	partials []wal.Segment // those that are listed, ascending
 	live     []archive.LiveSegment
@@ -56,14 +57,13 @@ func (s *Snapshot) ask(tli wal.TimelineID, first, last uint64) {
 	if !ok || s.Timelines[i].listing == nil {
 		return
 	}
-	per := s.SegmentSize.SegmentsPerLog()
+	unit := s.Timelines[i].listing.unit
 	for _, u := range s.Timelines[i].listing.unlisted {
 		from, to := max(first, u.First), min(last, u.Last)
 		if from > to {
 			continue
 		}
-		// Logs are listed as wholes.
-		a := Stretch{Timeline: tli, First: from / per * per, Last: to/per*per + per - 1}
+		a := Stretch{Timeline: tli, First: from / unit * unit, Last: to/unit*unit + unit - 1}
 		if n := len(s.asked); n == 0 || s.asked[n-1] != a {
 			s.asked = append(s.asked, a)
 		}
@@ -84,6 +84,7 @@ func (r *Reader) list(ctx context.Context, timelines []*Timeline, stretches []St
 	var parts []*part
 	for _, t := range timelines {
 		for _, x := range stretches {
+			x.Last = max(x.Last, x.First+listAhead-1)
 			for _, u := range t.still(x) {
 				parts = append(parts, &part{Stretch: u, of: t})
 			}
@@ -116,7 +117,6 @@ func (t *Timeline) still(x Stretch) []Stretch {
 	if t.listing == nil || x.Timeline != t.ID {
 		return nil
 	}
-	x.Last = max(x.Last, x.First+listAhead-1)
 	var list []Stretch
 	for _, u := range t.listing.unlisted {
 		if from, to := max(u.First, x.First), min(u.Last, x.Last); from <= to {
@@ -137,10 +137,11 @@ func (r *Reader) listAll(ctx context.Context, s *Snapshot, stretches []Stretch) 
 	return err
 }
 
-// sketch begins a listing: of the logs that hold anything only the first and the
-// last are known. All else is taken for present.
-func (t *Timeline) sketch(first, last uint64, live []archive.LiveSegment) {
+// sketch begins a listing in units of so many segments: of the units that hold anything
+// only the first and the last are known. All else is taken for present.
+func (t *Timeline) sketch(first, last, unit uint64, live []archive.LiveSegment) {
 	t.listing = &listing{
+		unit:     unit,
 		unlisted: []Stretch{{Timeline: t.ID, First: first, Last: last}},
 		live:     live, prints: map[uint32][]uint64{},
 	}
