@@ -11,6 +11,7 @@ import (
 
 	"github.com/walden-pg/walden/basebackup"
 	"github.com/walden-pg/walden/wal"
+	"github.com/walden-pg/walden/wal/archive"
 	"github.com/walden-pg/walden/wal/index"
 	"github.com/walden-pg/walden/wal/record"
 )
@@ -161,7 +162,7 @@ func (r *Reader) preparedBefore(ctx context.Context, b Backup, f *preparedFold) 
 			}
 		}
 	}
-	if err != nil && isStoreFault(err) {
+	if err != nil && archive.IsStoreFault(err) {
 		return err
 	}
 	if err != nil {

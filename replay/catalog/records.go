@@ -7,6 +7,7 @@ import (
 
 	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/wal"
+	"github.com/walden-pg/walden/wal/archive"
 )
 
 // RecordQuery asks where a record starts and ends that is neither a transaction
@@ -38,7 +39,7 @@ func (r *Reader) fillRecords(ctx context.Context, s *Snapshot, queries []RecordQ
 	for _, q := range queries {
 		start, end, err := r.archive.FindRecord(ctx, q.Segment, q.At, q.Before)
 		switch {
-		case err != nil && (isStoreFault(err) || errors.Is(err, storage.ErrNotExist)):
+		case err != nil && (archive.IsStoreFault(err) || errors.Is(err, storage.ErrNotExist)):
 			return fmt.Errorf("read WAL segment %s: %w", q.Segment.Name(), err)
 		case err != nil:
 			s.Details.AddUnreadable(q.Segment, err.Error())

@@ -369,18 +369,25 @@ func (c *cluster) make(t *testing.T, target plan.Target) (*plan.Plan, error) {
 	t.Helper()
 	s := *c.snapshot
 	s.Details = catalog.Details{}
+	return c.makeOn(t, &s, target)
+}
+
+// makeOn plans on a snapshot of which all is listed, or one that is Sketched.
+func (c *cluster) makeOn(t *testing.T, s *catalog.Snapshot, target plan.Target) (*plan.Plan, error) {
+	t.Helper()
 	for c.rounds = range 1000 {
-		n, err := plan.Need(&s, target)
+		n, err := plan.Need(s, target)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if n.Empty() {
-			return plan.Make(&s, target)
+			return plan.Make(s, target)
 		}
-		if err := fill(&s, n, c.indexes, c.wrong); err != nil {
+		s.Reveal(c.snapshot, n.Lists)
+		if err := fill(s, n, c.indexes, c.wrong); err != nil {
 			t.Fatal(err)
 		}
-		c.find(t, &s, n.Records)
+		c.find(t, s, n.Records)
 		for _, q := range n.Prepared {
 			s.Details.AddPrepared(q, catalog.PreparedState{})
 		}

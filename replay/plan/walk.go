@@ -58,7 +58,7 @@ func (w *walk) step() (ok bool, hole *catalog.Gap, err error) {
 		if !any || last < n {
 			return false, nil, nil
 		}
-		gap := s.Holes(w.path, from, last)[0]
+		gap, _ := s.FirstHole(w.path, from, last)
 		return false, &gap, nil
 	}
 	if why, bad := s.Details.Unreadable[seg]; bad {
@@ -93,11 +93,11 @@ func (w *walk) step() (ok bool, hole *catalog.Gap, err error) {
 func (w *walk) ask(n uint64) error {
 	s := w.d.s
 	portion := min(max(n-w.first, firstPortion), lastPortion)
-	end, _ := s.RunEnd(w.path, n)
-	end = min(end, max(n+portion-1, w.goal))
+	limit := max(n+portion-1, w.goal)
 	if w.bound != 0 {
-		end = min(end, max(n, w.bound))
+		limit = min(limit, max(n, w.bound))
 	}
+	end, _ := s.RunWithin(w.path, n, limit)
 	from := n
 	for from > w.first {
 		from--
