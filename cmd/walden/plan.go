@@ -57,6 +57,9 @@ func renderPlan(w io.Writer, p *plan.Plan) {
 	if p.Fragments > 0 {
 		fragments = fmt.Sprintf(", some of them in %d fragments", p.Fragments)
 	}
+	if p.Partial != "" {
+		fragments = fmt.Sprintf(", the last from %s", p.Partial)
+	}
 	fmt.Fprintf(w, "  %-9s %d segments%s, %s: no hole, each continues the one before\n", "", p.Segments, fragments, size(p.StoredBytes))
 	fmt.Fprintf(w, "  download  %s in %d objects\n", size(p.DownloadBytes), p.Objects)
 	if e := p.Estimate; e != nil {

@@ -206,6 +206,9 @@ func restoreCommand(p *planned, standby bool) (string, error) {
 	if standby {
 		rest = strings.Replace(rest, "wal-get", "wal-get --standby", 1)
 	}
+	if p.plan.Partial != "" {
+		rest = strings.Replace(rest, "wal-get", "wal-get --partial", 1)
+	}
 	return setup.HookCommand(exe, p.config.Path, p.name, rest), nil
 }
 

@@ -97,7 +97,11 @@ func (r *Reader) each(ctx context.Context, s *Snapshot, segs []wal.Segment, use 
 // the segment or by other fragments.
 func (r *Reader) index(ctx context.Context, seg wal.Segment, listed archive.LiveSegment) (ix *index.Index, err error) {
 	if len(listed.Fragments) == 0 {
-		return r.archive.Index(ctx, seg)
+		ix, err := r.archive.Index(ctx, seg)
+		if listed.Segment == seg && errors.Is(err, storage.ErrNotExist) {
+			return r.archive.PartialIndex(ctx, seg)
+		}
+		return ix, err
 	}
 	for range attempts {
 		if ix, err = r.liveIndex(ctx, listed); !errors.Is(err, storage.ErrNotExist) {

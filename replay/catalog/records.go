@@ -37,7 +37,7 @@ func (d *Details) AddRecord(q RecordQuery, s RecordSpan) {
 // index promises is marked unreadable: one of the two is wrong.
 func (r *Reader) fillRecords(ctx context.Context, s *Snapshot, queries []RecordQuery) error {
 	for _, q := range queries {
-		start, end, err := r.archive.FindRecord(ctx, q.Segment, q.At, q.Before)
+		start, end, err := r.archive.AcceptPartial().FindRecord(ctx, q.Segment, q.At, q.Before)
 		switch {
 		case err != nil && (archive.IsStoreFault(err) || errors.Is(err, storage.ErrNotExist)):
 			return fmt.Errorf("read WAL segment %s: %w", q.Segment.Name(), err)

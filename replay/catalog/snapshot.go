@@ -109,7 +109,8 @@ type Timeline struct {
 	Ranges []Range `json:"ranges"`
 	// Live are the segments that are not sealed and have fragments, ascending.
 	Live []Live `json:"live,omitempty"`
-	// Partials are the names of partial segments. Recovery never asks for them.
+	// Partials are the names of partial segments. Recovery never asks for them; the
+	// last can stand for the segment it is a part of (Live.Partial).
 	Partials []string `json:"partials,omitempty"`
 
 	listing *listing // nil: all is listed

@@ -36,6 +36,9 @@ func (d *decision) build(o outcome) (*Plan, error) {
 	p.Copies = d.copies(o, last)
 	var live uint64
 	p.StoredBytes, p.Fragments, live = d.stored(o.path, first, last)
+	if l, ok := d.s.LiveSegment(o.path.Segment(last)); ok && l.Partial {
+		p.Partial = l.Segment + ".partial"
+	}
 	p.Objects = int64(o.backup.Objects+p.Fragments) + int64(p.Segments-live)
 	p.DownloadBytes = o.backup.StoredBytes + p.StoredBytes
 	p.Warnings = append(d.warnings, d.caveats(o)...)

@@ -398,6 +398,10 @@ func (e *evaluation) stray() *catalog.Gap {
 	}
 	for _, sp := range e.path.Spans {
 		older := wal.Segment{Timeline: sp.Timeline, Number: seg.Number, Size: seg.Size}
+		// A partial one it is only given at the end of its own timeline.
+		if l, ok := e.d.s.LiveSegment(older); ok && l.Partial {
+			continue
+		}
 		if sp.Timeline >= last.Timeline && sp.Timeline < seg.Timeline && e.d.s.Has(older) {
 			gap := catalog.NewGap(seg, seg.Number, "")
 			return &gap

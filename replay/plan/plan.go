@@ -131,6 +131,9 @@ type Plan struct {
 	Segments     uint64 `json:"segments"`
 	StoredBytes  int64  `json:"stored_bytes"`
 	Fragments    int    `json:"fragments,omitempty"`
+	// Partial is the name of the .partial file that stands for LastSegment, at the end of
+	// a timeline that was left; "": none does.
+	Partial string `json:"partial,omitempty"`
 	// Objects is how many objects are read from the repository, the backup's and those of
 	// the WAL; DownloadBytes is what they occupy there.
 	Objects       int64 `json:"objects"`

@@ -28,7 +28,7 @@ func (a *Archive) FindRecord(ctx context.Context, seg wal.Segment, at wal.LSN, b
 	if !before && at < seg.End() {
 		from = int64(at.Page() - seg.Start())
 	}
-	src, known, err := a.readFrom(ctx, seg, from)
+	src, err := a.readFrom(ctx, seg, from)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -37,21 +37,21 @@ func (a *Archive) FindRecord(ctx context.Context, seg wal.Segment, at wal.LSN, b
 		Start: seg.Start() + wal.LSN(from), SegmentSize: seg.Size, Timeline: seg.Timeline, SystemID: a.inc.SystemID,
 		Length: seg.Size.Bytes() - from,
 	}
-	if known < seg.Size.Bytes() {
-		if known <= from {
+	if src.known < seg.Size.Bytes() {
+		if src.known <= from {
 			return 0, 0, nil
 		}
-		o.Known = seg.Start() + wal.LSN(known)
+		o.Known = seg.Start() + wal.LSN(src.known)
 	}
-	start, end, err = findRecord(record.NewReader(src, o), at, before)
+	start, end, err = findRecord(record.NewReader(src, o), at, before, src.unfinished)
 	if err != nil {
 		return 0, 0, fmt.Errorf("find the record at %s in segment %s: %w", at, seg.Name(), err)
 	}
 	return start, end, nil
 }
 
-// findRecord walks to the record that FindRecord means.
-func findRecord(walk *record.Reader, at wal.LSN, before bool) (start, end wal.LSN, err error) {
+// findRecord walks to the record that FindRecord means. unfinished: the WAL may end anywhere.
+func findRecord(walk *record.Reader, at wal.LSN, before, unfinished bool) (start, end wal.LSN, err error) {
 	for walk.Next() {
 		rec := walk.Record()
 		if rec.LSN >= at {
@@ -66,7 +66,7 @@ func findRecord(walk *record.Reader, at wal.LSN, before bool) (start, end wal.LS
 	}
 	var fault *record.Error
 	switch err := walk.Err(); {
-	case errors.As(err, &fault) && fault.Kind == record.Unknown:
+	case errors.As(err, &fault) && (fault.Kind == record.Unknown || unfinished && fault.Kind.EndOfWAL()):
 		return start, end, nil // what is there ends here
 	case err != nil:
 		return 0, 0, err
@@ -77,23 +77,41 @@ func findRecord(walk *record.Reader, at wal.LSN, before bool) (start, end wal.LS
 	return start, end, nil
 }
 
-// readFrom reads a segment from an offset on. known is how many bytes of it are
-// there, from its start; zeros follow those.
-func (a *Archive) readFrom(ctx context.Context, seg wal.Segment, from int64) (src io.ReadCloser, known int64, err error) {
+// content is a segment that is being read.
+type content struct {
+	io.ReadCloser
+	// known is how many bytes of the segment are there, from its start; zeros follow those.
+	known int64
+	// unfinished: it is a partial segment, whose WAL ends somewhere.
+	unfinished bool
+}
+
+// readFrom reads a segment from an offset on.
+func (a *Archive) readFrom(ctx context.Context, seg wal.Segment, from int64) (content, error) {
 	for range attemptsToFetch {
 		obj, err := a.OpenSegment(ctx, seg)
 		if err == nil {
-			return obj.NewReader(ctx, from, obj.Size()-from), obj.Size(), nil
+			return content{ReadCloser: obj.NewReader(ctx, from, obj.Size()-from), known: obj.Size()}, nil
 		}
 		if !errors.Is(err, storage.ErrNotExist) {
-			return nil, 0, err
+			return content{}, err
 		}
-		src, known, err = a.readLive(ctx, seg, from)
+		c, err := a.readLive(ctx, seg, from)
 		if !errors.Is(err, storage.ErrNotExist) {
-			return src, known, err
+			return c, err
+		}
+		if !a.partial {
+			continue
+		}
+		obj, err = a.open(ctx, wal.File{Kind: wal.FilePartial, Segment: seg, Timeline: seg.Timeline})
+		if !errors.Is(err, storage.ErrNotExist) {
+			if err != nil {
+				return content{}, err
+			}
+			return content{obj.NewReader(ctx, from, obj.Size()-from), obj.Size(), true}, nil
 		}
 	}
-	return nil, 0, fmt.Errorf("read segment %s: it is not there, nor are fragments of it: %w", seg.Name(), storage.ErrNotExist)
+	return content{}, fmt.Errorf("read segment %s: it is not there, nor are fragments of it: %w", seg.Name(), storage.ErrNotExist)
 }
 
 // scratchReader reads a segment that was put together, and removes it when closed.
@@ -103,22 +121,23 @@ type scratchReader struct {
 }
 
 // readLive reads a segment from its fragments; none are storage.ErrNotExist.
-func (a *Archive) readLive(ctx context.Context, seg wal.Segment, from int64) (src io.ReadCloser, known int64, err error) {
+func (a *Archive) readLive(ctx context.Context, seg wal.Segment, from int64) (content, error) {
 	live, err := a.LiveSegment(ctx, seg)
 	if err != nil {
-		return nil, 0, err
+		return content{}, err
 	}
 	if len(live.Fragments) == 0 {
-		return nil, 0, fmt.Errorf("segment %s has no fragments: %w", seg.Name(), storage.ErrNotExist)
+		return content{}, fmt.Errorf("segment %s has no fragments: %w", seg.Name(), storage.ErrNotExist)
 	}
 	s, err := newScratch(seg.Size.Bytes())
 	if err != nil {
-		return nil, 0, fmt.Errorf("read the fragments of %s: %w", seg.Name(), &ScratchError{err})
+		return content{}, fmt.Errorf("read the fragments of %s: %w", seg.Name(), &ScratchError{err})
 	}
-	known, err = a.Assemble(ctx, live, s)
+	known, err := a.Assemble(ctx, live, s)
 	if err != nil {
 		_ = s.Close() // what went wrong is told already
-		return nil, 0, err
+		return content{}, err
 	}
-	return scratchReader{io.NewSectionReader(contextReader{ctx, s}, from, seg.Size.Bytes()-from), s}, known, nil
+	src := scratchReader{io.NewSectionReader(contextReader{ctx, s}, from, seg.Size.Bytes()-from), s}
+	return content{ReadCloser: src, known: known}, nil
 }
