@@ -15,8 +15,9 @@ func (e *environment) planCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "plan",
 		Usage: "proves that a moment can be restored, and shows how",
-		Description: "Names the backup, the WAL and the record at which PostgreSQL will stop. Writes nothing.\n" +
-			"What cannot be reached is refused, with the nearest moments that can.",
+		Description: "Names the backup, the WAL, the one record at which PostgreSQL will stop, the transactions just\n" +
+			"before and after it, what is downloaded and how long it takes. Writes nothing.\n" +
+			"What cannot be reached is refused, with the nearest moments that can, and what would help.",
 		CustomHelpTemplate: commandHelpTemplate(targetExitCodes),
 		Flags:              targetFlags(),
 		Action: func(c *cli.Context) error {
@@ -49,7 +50,7 @@ func renderPlan(w io.Writer, p *plan.Plan) {
 		}
 		fmt.Fprintf(w, "  %-9s timeline %s, from %s to %s", label, s.Timeline, s.Begin, s.End)
 		if s.Segments > 0 {
-			fmt.Fprintf(w, ": %s … %s, %d segments", s.First, s.Last, s.Segments)
+			fmt.Fprintf(w, ": %s … %s, %s", s.First, s.Last, counted(s.Segments, "segment"))
 		}
 		fmt.Fprintln(w)
 	}
@@ -60,8 +61,8 @@ func renderPlan(w io.Writer, p *plan.Plan) {
 	if p.Partial != "" {
 		fragments = fmt.Sprintf(", the last from %s", p.Partial)
 	}
-	fmt.Fprintf(w, "  %-9s %d segments%s, %s: no hole, each continues the one before\n", "", p.Segments, fragments, size(p.StoredBytes))
-	fmt.Fprintf(w, "  download  %s in %d objects\n", size(p.DownloadBytes), p.Objects)
+	fmt.Fprintf(w, "  %-9s %s%s, %s: no hole, each continues the one before\n", "", counted(p.Segments, "segment"), fragments, size(p.StoredBytes))
+	fmt.Fprintf(w, "  download  %s in %s\n", size(p.DownloadBytes), counted(uint64(p.Objects), "object"))
 	if e := p.Estimate; e != nil {
 		fmt.Fprintf(w, "  duration  about %s to download (%s/s, %s)\n", seconds(e.DownloadSeconds), size(int64(e.DownloadRate)), e.DownloadBasis)
 		fmt.Fprintf(w, "  %-9s about %s to replay %s of WAL (%s/s, %s)\n", "", seconds(e.ReplaySeconds),
@@ -84,7 +85,7 @@ func renderStop(w io.Writer, p *plan.Plan) {
 		fmt.Fprintf(w, "  %-9s %d is a subtransaction of %d and ends with it\n", "", s.Subtransaction, s.XID)
 	}
 	if e := s.Evidence; e != nil {
-		fmt.Fprintf(w, "  evidence  no transaction ended later; that the time had passed shows %s at %s, %s\n", e.What, e.LSN, plan.FormatTime(e.Time))
+		fmt.Fprintf(w, "  evidence  no transaction ended later, but %s at %s, %s, shows that the time had passed\n", e.What, e.LSN, plan.FormatTime(e.Time))
 	}
 	if s.LastKept != nil {
 		fmt.Fprintf(w, "  keeps     %s\n", transactionText(*s.LastKept))
@@ -99,6 +100,14 @@ func renderStop(w io.Writer, p *plan.Plan) {
 	for _, c := range p.Copies {
 		fmt.Fprintf(w, "  copy      segment %s is put into pg_wal as %s, too\n", c.Segment, c.As)
 	}
+}
+
+// counted is a number of things.
+func counted(n uint64, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 // seconds rounds a duration to what an estimate is worth.

@@ -100,7 +100,7 @@ func (s *Snapshot) addBackups(l *basebackup.Listing, inc archive.Incarnation) {
 			StopLSN: m.StopLSN, StopTimeline: m.StopTimeline,
 			StartTime: m.StartTime, StopTime: m.StopTime, FromStandby: m.FromStandby,
 			ServerVersion: m.ServerVersion, Files: m.Files, Bytes: m.Bytes, StoredBytes: m.StoredBytes,
-			Warnings: m.Warnings, MaxPrepared: maxPrepared(m), Objects: 1 + len(m.Packs) + len(m.Shards),
+			Warnings: m.Warnings, MaxPrepared: maxPrepared(m), Objects: m.Objects,
 		})
 	}
 	for _, c := range l.Incomplete {
