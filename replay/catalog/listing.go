@@ -174,9 +174,7 @@ func (t *Timeline) add(x Stretch, segments, partials []archive.Entry) {
 	for _, e := range segments {
 		l.note(e)
 	}
-	for _, p := range partials {
-		l.partials = append(l.partials, p)
-	}
+	l.partials = append(l.partials, partials...)
 	slices.SortFunc(l.sealed, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
 	slices.SortFunc(l.partials, func(a, b archive.Entry) int { return cmp.Compare(a.Segment.Number, b.Segment.Number) })
 }

@@ -41,7 +41,7 @@ func (d *decision) build(o outcome) (*Plan, error) {
 	}
 	p.Objects = int64(o.backup.Objects+p.Fragments) + int64(p.Segments-live)
 	p.DownloadBytes = o.backup.StoredBytes + p.StoredBytes
-	p.Warnings = append(d.warnings, d.caveats(o)...)
+	p.Warnings = slices.Concat(d.warnings, d.caveats(o))
 	return p, nil
 }
 
