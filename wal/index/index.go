@@ -49,6 +49,8 @@ type Index struct {
 	// their subtransactions, compared as plain numbers; 0: there are none.
 	MinXID, MaxXID  uint32
 	Commits, Aborts uint64 // including those of prepared transactions
+	// Prepared counts the records of prepared transactions: PREPARE, and what ends them.
+	Prepared uint64
 
 	// Landmarks are the records a person may want to stop at, in order.
 	Landmarks []Landmark

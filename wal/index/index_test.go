@@ -124,7 +124,7 @@ func TestBuild(t *testing.T) {
 			Segment: seg, SystemID: system, Magic: magic,
 			FirstRecord: seg.Start() + 40, LastRecord: marks[7].LSN, LastComplete: marks[7].LSN, EndOfRecords: seg.End(),
 			FirstPrev: seg.Start() - 200, Records: 14, Switch: marks[7].LSN, PageTimelineFirst: 3, PageTimelineLast: 3,
-			FirstTime: at(5), LastTime: at(3), MinTime: at(1), MaxTime: at(5), MinXID: 690, MaxXID: 709, Commits: 2, Aborts: 2,
+			FirstTime: at(5), LastTime: at(3), MinTime: at(1), MaxTime: at(5), MinXID: 690, MaxXID: 709, Commits: 2, Aborts: 2, Prepared: 3,
 			Landmarks: marks,
 		}
 		if d := cmp.Diff(want, ix, exported); d != "" {
