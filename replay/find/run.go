@@ -37,7 +37,7 @@ type Summary struct {
 	Forgotten int `json:"forgotten"`
 }
 
-// ErrStop, returned by emit, ends a search without an error.
+// ErrStop ends a search without an error, where emit returns it.
 var ErrStop = errors.New("enough was found")
 
 const (
