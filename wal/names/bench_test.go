@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/walden-pg/walden/internal/pgtest"
-	"github.com/walden-pg/walden/wal"
 )
 
 // TestBenchNames measures what docs/guide.md claims of a database of 10,000 tables.
@@ -49,7 +48,7 @@ func TestBenchNames(t *testing.T) {
 	})
 	measure("100,000 numbers without a name", func() {
 		for range 100_000 {
-			if n, ok := v.Relation(db, 1663, 77, wal.LSN(at)); ok {
+			if n, ok := v.Relation(db, 1663, 77, at); ok {
 				t.Fatal(n)
 			}
 		}
