@@ -241,7 +241,7 @@ func encoding(conn *pgconn.PgConn) string {
 }
 
 func (src Source) transaction(ctx context.Context, host server.Host, name string, encoding func(*pgconn.PgConn) string, f func(context.Context, *pgconn.PgConn) error) error {
-	conn, err := server.ConnectHost(ctx, src.Conninfo, host, server.SQL, func(c *pgconn.Config) { c.Database = name })
+	conn, err := server.ConnectHost(ctx, server.WithDatabase(src.Conninfo, name), host, server.SQL, nil)
 	if err != nil {
 		return err
 	}
