@@ -238,7 +238,8 @@ func (r *Reader) next() bool {
 			return false
 		}
 	}
-	if r.beyond(r.pos + 4) {
+	known := r.opt.Known == 0 // to the end
+	if !known && r.beyond(r.pos+4) {
 		return false
 	}
 	off := int(r.pos - r.base)
@@ -247,7 +248,7 @@ func (r *Reader) next() bool {
 	if total < HeaderSize || total > room {
 		return r.unusual(total)
 	}
-	if r.beyond(r.pos + wal.LSN(total)) {
+	if !known && r.beyond(r.pos+wal.LSN(total)) {
 		return false
 	}
 	raw := r.buf[off : off+int(total)]
@@ -268,7 +269,13 @@ func (r *Reader) next() bool {
 		r.fail(r.brokenRecord(r.pos, (r.pos + wal.LSN(total)).Align()))
 		return false
 	}
-	return r.deliver(r.pos, (r.pos + wal.LSN(total)).Align())
+	start, end := r.pos, (r.pos + wal.LSN(total)).Align()
+	if r.mustSay || rec.RMGR == RMXLOG {
+		return r.deliver(start, end)
+	}
+	rec.LSN, rec.End, rec.Major = start, end, r.page.major
+	r.prev, r.linked, r.pos, r.end = start, true, end, end
+	return true
 }
 
 // unusual reads the record of this length at pos, which does not lie on one page,
