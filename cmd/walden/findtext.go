@@ -106,19 +106,12 @@ func actionLine(ev find.Event, a find.Action) string {
 	return text
 }
 
-func counted(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
 func (f *findText) end(t findTail, o find.Options) error {
 	var b strings.Builder
 	if f.events > 0 {
 		b.WriteByte('\n')
 	}
-	fmt.Fprintf(&b, "%s in %s.", counted(f.events, "event"), counted(t.Segments, "WAL segment"))
+	fmt.Fprintf(&b, "%s in %s.", counted(uint64(f.events), "event"), counted(uint64(t.Segments), "WAL segment"))
 	if f.events > 0 {
 		b.WriteString(" To restore: walden restore --to DIR, with the flags above.")
 	}
