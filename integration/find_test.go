@@ -109,6 +109,7 @@ func findAccidents(t *testing.T, major int) {
 		"BEGIN; SAVEPOINT a; DELETE FROM customers; RELEASE a; COMMIT",
 		"UPDATE prices SET x = 0",
 		"ALTER TABLE wide ALTER id TYPE bigint",
+		"DELETE FROM wide", // whose file no snapshot of names has
 		`DELETE FROM "Odd.Name"`,
 		"DROP SCHEMA sales CASCADE",
 		"VACUUM",
@@ -230,6 +231,7 @@ func (s *site) findFilters(all foundDocument) {
 		"table": {[]string{"--table", "orders", "--kind", "drop"}, []string{"drop dropped table public.orders"}},
 		"part":  {[]string{"--table", "postgres.sales.north", "--kind", "drop,truncate"}, []string{"drop dropped table sales.north"}},
 		"odd":   {[]string{"--table", `"Odd.Name"`, "--kind", "delete"}, []string{`delete deleted 40 rows from public."Odd.Name"`}},
+		"new":   {[]string{"--table", "wide", "--kind", "delete"}, []string{"delete deleted 50 rows from public.wide"}},
 		"kind":  {[]string{"--kind", "rewrite"}, []string{"rewrite wrote anew table public.wide"}},
 		"rows":  {[]string{"--kind", "delete,update", "--min-rows", "500"}, []string{"delete deleted 700 rows from public.customers"}},
 		"shop":  {[]string{"--database", "shop", "--kind", "drop-database,drop"}, []string{"drop-database dropped database shop"}},
