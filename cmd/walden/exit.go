@@ -9,6 +9,7 @@ import (
 
 	"github.com/walden-pg/walden/internal/config"
 	"github.com/walden-pg/walden/replay/catalog"
+	"github.com/walden-pg/walden/replay/find"
 	"github.com/walden-pg/walden/replay/plan"
 	"github.com/walden-pg/walden/replay/recovery"
 	"github.com/walden-pg/walden/storage"
@@ -52,6 +53,7 @@ func exitCode(ctx context.Context, err error) int {
 		noIncarn  *archive.NoIncarnationError
 		busy      *stream.BusyError
 		unshipped *stream.UnshippedError
+		timeline  *find.UnknownTimelineError
 	)
 	switch {
 	case err == nil:
@@ -68,7 +70,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitNotFound
 	case errors.As(err, &refusal):
 		return exitUnreachable
-	case errors.As(err, &noCluster), errors.As(err, &noRepo), errors.As(err, &noIncarn):
+	case errors.As(err, &noCluster), errors.As(err, &noRepo), errors.As(err, &noIncarn), errors.As(err, &timeline):
 		return exitNotFound
 	}
 	return exitFailed
