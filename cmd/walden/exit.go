@@ -9,6 +9,7 @@ import (
 
 	"github.com/walden-pg/walden/internal/config"
 	"github.com/walden-pg/walden/replay/catalog"
+	"github.com/walden-pg/walden/replay/databases"
 	"github.com/walden-pg/walden/replay/plan"
 	"github.com/walden-pg/walden/replay/recovery"
 	"github.com/walden-pg/walden/storage"
@@ -48,6 +49,7 @@ func exitCode(ctx context.Context, err error) int {
 		noCluster *config.UnknownClusterError
 		noRepo    *repository.NoRepositoryError
 		noIncarn  *archive.NoIncarnationError
+		noBase    *databases.UnknownError
 		busy      *stream.BusyError
 		unshipped *stream.UnshippedError
 	)
@@ -66,7 +68,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitNotFound
 	case errors.As(err, &refusal):
 		return exitUnreachable
-	case errors.As(err, &noCluster), errors.As(err, &noRepo), errors.As(err, &noIncarn):
+	case errors.As(err, &noCluster), errors.As(err, &noRepo), errors.As(err, &noIncarn), errors.As(err, &noBase):
 		return exitNotFound
 	}
 	return exitFailed

@@ -10,6 +10,12 @@ import (
 	"github.com/walden-pg/walden/replay/plan"
 )
 
+// planDocument is the result of plan.
+type planDocument struct {
+	*plan.Plan
+	Partial *partialDocument `json:"partial,omitempty"`
+}
+
 func (e *environment) planCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "plan",
@@ -17,7 +23,7 @@ func (e *environment) planCommand() *cli.Command {
 		Description: "Names the backup, the WAL and the record at which PostgreSQL will stop. Writes nothing.\n" +
 			"What cannot be reached is refused, with the nearest moments that can.",
 		CustomHelpTemplate: commandHelpTemplate(targetExitCodes),
-		Flags:              targetFlags(),
+		Flags:              append(targetFlags(), databaseFlag()),
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
@@ -26,11 +32,16 @@ func (e *environment) planCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			partial, err := p.planPartial(c)
+			if err != nil {
+				return err
+			}
 			if e.json {
-				return e.printJSON(p.plan)
+				return e.printJSON(planDocument{p.plan, partial})
 			}
 			var b strings.Builder
 			renderPlan(&b, p.plan)
+			renderPartial(&b, partial)
 			_, err = io.WriteString(e.stdout, b.String())
 			return err
 		},

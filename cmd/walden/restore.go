@@ -29,6 +29,7 @@ func (e *environment) restoreCommand() *cli.Command {
 			&cli.StringFlag{Name: "to", Usage: "the data directory `DIR` to make; it must be absent or empty", DefaultText: "none; needed"},
 			&cli.StringSliceFlag{Name: "tablespace", Usage: "`OLD=NEW`: put the tablespace at location OLD to NEW; may be repeated", DefaultText: "its old location"},
 			&cli.StringFlag{Name: "action", Usage: "what PostgreSQL does at the target: `ACTION` pause, promote or shutdown", Value: "pause", DefaultText: "pause; with --latest promote, for there is no target to wait at"},
+			databaseFlag(),
 			&cli.BoolFlag{Name: "standby", Usage: "make a standby that follows the archive (with --latest)", DefaultText: "false"},
 			&cli.StringSliceFlag{Name: "set", Usage: "`NAME=VALUE`: a further setting for the restored cluster; may be repeated", DefaultText: "none"},
 			&cli.BoolFlag{Name: "keep-archiving", Usage: "leave archiving as it was: for the cluster that replaces production", DefaultText: "false"},
@@ -60,6 +61,7 @@ type restoreDocument struct {
 	ConfigDirectory string               `json:"config_directory,omitempty"`
 	StartCommand    string               `json:"start_command"`
 	Warnings        []string             `json:"warnings,omitempty"`
+	Partial         *partialDocument     `json:"partial,omitempty"`
 	Plan            *plan.Plan           `json:"plan"`
 	Recovery        *recoveryDocument    `json:"recovery,omitempty"`
 }
@@ -80,6 +82,9 @@ func (e *environment) restore(c *cli.Context) error {
 		return err
 	}
 	if o.RestoreCommand, err = restoreCommand(p, o.Standby); err != nil {
+		return err
+	}
+	if o.Databases, _, err = p.chooseDatabases(c); err != nil {
 		return err
 	}
 	// What --start needs is looked for before hours are spent on the restore.
@@ -149,6 +154,9 @@ func restoreOptions(c *cli.Context) (restore.Options, error) {
 	if c.Bool("latest") && !o.Standby && c.IsSet("action") && o.Action != restore.ActionPromote {
 		return o, usagef("--action %s needs a target: at the end of the WAL (--latest) PostgreSQL always opens the cluster for writing", o.Action)
 	}
+	if o.Standby && len(c.StringSlice("database")) > 0 {
+		return o, usagef("--standby follows a whole cluster: it cannot be made of some databases")
+	}
 	if o.Standby && !c.Bool("latest") {
 		return o, usagef("--standby follows the archive to its end and beyond: its only target is --latest")
 	}
@@ -195,7 +203,7 @@ func newRestoreDocument(p *planned, r *restore.Result) *restoreDocument {
 	d := &restoreDocument{
 		Directory: r.Directory, Backup: r.Backup, Files: r.Files, Bytes: r.Bytes, Seconds: r.Duration.Seconds(),
 		Settings: r.Settings, Cleared: r.Cleared, ConfigDirectory: r.ConfigDirectory, StartCommand: r.StartCommand,
-		Warnings: r.Warnings, Plan: p.plan,
+		Warnings: r.Warnings, Partial: newPartialDocument(r.Databases), Plan: p.plan,
 	}
 	if p.config.Path == "" {
 		d.Warnings = append(d.Warnings, "the configuration came from the environment alone: restore_command needs the same WALDEN_ variables in the server's environment")
@@ -208,6 +216,7 @@ func newRestoreDocument(p *planned, r *restore.Result) *restoreDocument {
 
 func renderRestore(w io.Writer, d *restoreDocument) {
 	fmt.Fprintf(w, "restored backup %s to %s: %d files, %s, all verified, in %.1f s\n", d.Backup, d.Directory, d.Files, size(d.Bytes), d.Seconds)
+	renderPartial(w, d.Partial)
 	fmt.Fprintf(w, "  target    %s; it will stop %s\n", d.Plan.Target, stopText(d.Plan))
 	for _, t := range d.Tablespaces {
 		fmt.Fprintf(w, "  tablespace %d  %s → %s\n", t.OID, t.From, t.To)

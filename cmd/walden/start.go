@@ -41,11 +41,17 @@ type recoveryDocument struct {
 // startRestored runs PostgreSQL on the restored directory to its target.
 func (e *environment) startRestored(c *cli.Context, d *restoreDocument, binDir string, log *slog.Logger) error {
 	bar := e.newProgress()
-	out, err := recovery.Run(c.Context, recovery.Options{
+	options := recovery.Options{
 		Directory: d.Directory, ConfigDirectory: d.ConfigDirectory, BinDir: binDir, Port: c.Int("port"),
 		Expect: d.Plan.Stop.End, TellLater: true, Logger: log,
 		Progress: func(p recovery.Progress) { showRecovery(bar, p) },
-	})
+	}
+	if d.Partial != nil {
+		options.Whole = d.Partial.Whole()
+		// The database postgres may be hollow.
+		options.Database = d.Partial.Chosen[0].Name
+	}
+	out, err := recovery.Run(c.Context, options)
 	bar.finish()
 	if err != nil {
 		// The directory is whole all the same: say so beside the error.

@@ -36,6 +36,11 @@ func (w *watch) finish(state State, err error) (*Outcome, error) {
 	default:
 		w.locateStopped(o)
 	}
+	o.InvalidPages = w.seen.invalid
+	if invalid := w.seen.judgeInvalid(w.options.Whole, w.logPath); err == nil && invalid != nil {
+		o.State, err = Failed, invalid
+		w.server.stop()
+	}
 	w.settle(o)
 	if err == nil && !w.options.TellLater {
 		if told := Told(w.directory); told != nil {

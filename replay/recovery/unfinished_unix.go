@@ -47,6 +47,32 @@ func (s *setup) newestHistory() wal.TimelineID {
 	return newest
 }
 
+// stopLeftBehind is StopLeftBehind.
+func stopLeftBehind(ctx context.Context, o Options) error {
+	running, alive := RunningServer(o.Directory)
+	if !alive {
+		return nil
+	}
+	s := &setup{directory: o.Directory}
+	var err error
+	if s.major, err = Major(o.Directory); err != nil {
+		return err
+	}
+	if s.owner, err = ownerOf(o.Directory); err != nil {
+		return err
+	}
+	if s.binDir, err = FindBinaries(ctx, s.major, o.BinDir); err != nil {
+		return err
+	}
+	if err := s.endEarlier(ctx); err != nil {
+		return err
+	}
+	if s.runDir = running.SocketDirectory; strings.HasPrefix(filepath.Base(s.runDir), temporaryRun) {
+		s.removeRunDirectory()
+	}
+	return nil
+}
+
 // endEarlier stops a server that a run which was killed has left behind. The
 // error is a *RunningError if the server is another, or does not stop.
 func (s *setup) endEarlier(ctx context.Context) error {

@@ -75,6 +75,10 @@ func newCopier(repo *repository.Repository, inc archive.Incarnation, m *baseback
 		packs: map[packID]*openPack{}, report: o.Progress, began: time.Now(),
 		progress: Progress{TotalBytes: m.Bytes, TotalFiles: m.Files},
 	}
+	if o.Databases != nil {
+		c.progress.TotalBytes -= o.Databases.HollowBytes
+		c.progress.TotalFiles -= o.Databases.HollowFiles
+	}
 	if c.jobs <= 0 {
 		c.jobs = defaultJobs()
 	}
@@ -204,10 +208,14 @@ func (c *copier) finish(f *file) error {
 	if err := f.finish(c.disk, c.own, c.keys); err != nil {
 		return fmt.Errorf("restore %s: %w", f.entry.Path, err)
 	}
-	c.count(0, 1)
+	if !f.hollow {
+		c.count(0, 1)
+	}
 	c.mu.Lock()
 	c.finished = append(c.finished, f)
-	c.unsynced += f.entry.Size
+	if !f.hollow {
+		c.unsynced += f.entry.Size
+	}
 	due := len(c.finished) >= maxFinished || c.unsynced >= maxUnsynced
 	c.mu.Unlock()
 	if due {
