@@ -33,6 +33,17 @@ const busyTables = `
 	CREATE MATERIALIZED VIEW seen AS SELECT n, count(*) FROM busy GROUP BY n;
 	VACUUM ANALYZE busy;`
 
+// unimaged are tables whose pages WAL refers to after a backup without ever holding
+// an image of them: by the visibility map where there are no checksums, and by the
+// clean-up of a hash index whose buckets have overflow pages.
+const unimaged = `
+	CREATE TABLE unseen AS SELECT i, md5(i::text) t FROM generate_series(1, 40000) i;
+	CREATE TABLE chain AS SELECT i % 3 AS k, i FROM generate_series(1, 30000) i;
+	CREATE INDEX chain_hash ON chain USING hash (k);
+	VACUUM chain`
+
+const refer = "VACUUM unseen; DELETE FROM chain WHERE i > 29000; VACUUM chain"
+
 // busyRounds are what is done to that database again and again.
 var busyRounds = []string{
 	"INSERT INTO busy SELECT i, i % 1000, md5(i::text), point(i % 100, i / 100), int4range(i, i + 5), ARRAY[i % 7, i % 11] FROM generate_series(1, 2000) i",
@@ -137,6 +148,7 @@ func TestPartialRestore(t *testing.T) {
 				for _, name := range []string{"busy", "elsewhere", "doomed"} {
 					s.execIn(name, busyTables)
 				}
+				s.execIn("busy", unimaged)
 				s.execIn("app", "CREATE TABLE orders AS SELECT i AS id, md5(i::text) AS note FROM generate_series(1, 5000) i; CREATE TABLE far (n int) TABLESPACE space; INSERT INTO far SELECT generate_series(1, 500)")
 				stops := []func() int{s.load("busy"), s.load("elsewhere"), s.load("doomed")}
 				s.backup()
@@ -146,6 +158,7 @@ func TestPartialRestore(t *testing.T) {
 				for _, stop := range stops {
 					rounds += stop()
 				}
+				s.execIn("busy", refer)
 				s.pg.Exec("DROP DATABASE doomed")
 				s.pg.Exec("ALTER DATABASE renamed RENAME TO anew")
 				s.pg.Exec("CREATE DATABASE fresh")
@@ -157,6 +170,7 @@ func TestPartialRestore(t *testing.T) {
 				s.archiveAll()
 				t.Logf("%d rounds", rounds)
 				s.restorePartly(space)
+				s.refersToHollowPages(filepath.Join(s.dir, "part.log"), !checksums)
 			})
 		}
 	}
@@ -209,6 +223,24 @@ func (s *site) restorePartly(space string) {
 	}
 	if rows := psql("app", "SELECT string_agg(datname, ',' ORDER BY datname) FROM pg_database WHERE datname <> 'copied'"); rows != "app,fresh,template0,template1" {
 		t.Errorf("databases %s", rows)
+	}
+}
+
+// refersToHollowPages makes sure that the test is one: WAL did refer to pages that
+// are hollow, and PostgreSQL would have ended there.
+func (s *site) refersToHollowPages(logFile string, visibility bool) {
+	s.t.Helper()
+	b, err := os.ReadFile(logFile)
+	check(s.t, err)
+	for kind, want := range map[string]bool{"for Hash/": true, "for Heap2/VISIBLE": visibility} {
+		found := false
+		for part := range strings.SplitSeq(string(b), "is uninitialized") {
+			next, _, _ := strings.Cut(part, "WARNING:")
+			found = found || strings.Contains(next, kind)
+		}
+		if found != want {
+			s.t.Errorf("hollow pages were referred to %s: %v, want %v", kind, found, want)
+		}
 	}
 }
 

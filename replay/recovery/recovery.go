@@ -31,8 +31,8 @@ func Told(directory string) error {
 	return nil
 }
 
-// StopLeftBehind stops the server that a run which was killed has left on o.Directory,
-// if there is one; of the other options only BinDir counts. The error is a
+// StopLeftBehind stops the server that a run which was killed, or had TellLater set, has left on
+// o.Directory, if there is one, at once: the directory is going to be removed. Of the other options only BinDir counts. The error is a
 // *RunningError if the server there is another, or does not stop.
 func StopLeftBehind(ctx context.Context, o Options) error { return stopLeftBehind(ctx, o) }
 

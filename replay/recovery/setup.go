@@ -73,7 +73,7 @@ func prepare(ctx context.Context, o Options) (*setup, error) {
 	if s.binDir, err = FindBinaries(ctx, s.major, o.BinDir); err != nil {
 		return nil, err
 	}
-	if err := s.endEarlier(ctx); err != nil {
+	if err := s.endEarlier(ctx, "fast"); err != nil {
 		return nil, err
 	}
 	if s.control, err = control.ReadDirectory(directory); err != nil {

@@ -1,0 +1,250 @@
+//go:build unix
+
+package integration
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/walden-pg/walden/internal/pgtest"
+)
+
+// rescue is a cluster whose database app has lost a table.
+type rescue struct {
+	*site
+	scratch string
+	// digest is what the table was when the transaction dropped that dropped it.
+	digest, dropped string
+}
+
+const orderDigest = "SELECT count(*) || ' ' || md5(string_agg(id || note || coalesce(big, ''), ',' ORDER BY id)) FROM orders"
+
+func newRescue(t *testing.T, o siteOptions) *rescue {
+	t.Helper()
+	if o.settings == nil {
+		o.settings = map[string]string{}
+	}
+	o.settings["max_prepared_transactions"] = "5"
+	r := &rescue{site: newSite(t, o)}
+	r.scratch = filepath.Join(r.dir, "scratch")
+	pgtest.MkdirAll(t, r.scratch)
+	for _, name := range []string{"app", "bulk", "renamed"} {
+		r.pg.Exec("CREATE DATABASE " + name)
+	}
+	r.execIn("bulk", "CREATE TABLE bulk AS SELECT i, md5(i::text) FROM generate_series(1, 200000) i")
+	r.execIn("renamed", "CREATE TABLE kept AS SELECT 42 AS n")
+	r.execIn("app", `CREATE TABLE orders (id int PRIMARY KEY, note text, big text);
+		INSERT INTO orders SELECT i, 'n' || i, CASE WHEN i % 100 = 0 THEN (SELECT string_agg(md5((i * j)::text), '') FROM generate_series(1, 200) j) END FROM generate_series(1, 20000) i;
+		CREATE SCHEMA sales; CREATE TABLE sales.items AS SELECT i FROM generate_series(1, 100) i;
+		CREATE TABLE "odd; name" (a int)`)
+	r.backup()
+	r.execIn("app", "UPDATE orders SET note = 'changed' WHERE id % 10 = 0")
+	r.execIn("app", "BEGIN; CREATE TABLE undecided (n int); LOCK TABLE orders IN ACCESS SHARE MODE; PREPARE TRANSACTION 'waiting'")
+	r.pg.Exec("ALTER DATABASE renamed RENAME TO anew")
+	r.pg.Exec("CREATE DATABASE fresh")
+	r.execIn("fresh", "CREATE TABLE young AS SELECT 7 AS n")
+	r.digest = r.pg.QueryIn("app", orderDigest)[0][0]
+	r.dropped = r.drop()
+	return r
+}
+
+// drop drops the table and returns the transaction that did.
+func (r *rescue) drop() string {
+	conn, err := r.pg.Connect(r.t.Context(), "app")
+	check(r.t, err)
+	var xid string
+	_, err = conn.Exec(r.t.Context(), "BEGIN")
+	check(r.t, err)
+	check(r.t, conn.QueryRow(r.t.Context(), "SELECT pg_current_xact_id()::text").Scan(&xid))
+	_, err = conn.Exec(r.t.Context(), "DROP TABLE orders; COMMIT")
+	check(r.t, err)
+	r.execIn("app", "CREATE TABLE after (n int)")
+	r.archiveAll()
+	return xid
+}
+
+// arguments are those of an extraction from just before the drop.
+func (r *rescue) arguments(more ...string) []string {
+	return append([]string{"extract", "--scratch", r.scratch, "--pg-bin", r.pg.BinDir(), "--xid", r.dropped, "--exclusive"}, more...)
+}
+
+func (r *rescue) extract(more ...string) result { return r.run(r.arguments(more...)...) }
+
+// clean fails the test if scratch is not empty.
+func (r *rescue) clean() {
+	r.t.Helper()
+	entries, err := os.ReadDir(r.scratch)
+	check(r.t, err)
+	if len(entries) > 0 {
+		r.t.Fatalf("scratch holds %v", entries)
+	}
+	if out, err := exec.Command("pgrep", "-f", r.scratch).Output(); err == nil {
+		r.t.Fatalf("processes are left: %s", out)
+	}
+}
+
+// psql runs a script in a new database of the server and returns its name.
+func (r *rescue) psql(database string, script []byte) {
+	r.t.Helper()
+	r.pg.Exec("CREATE DATABASE " + database)
+	cmd := r.pg.Command(r.t.Context(), "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", r.pg.Conninfo(database))
+	cmd.Stdin = bytes.NewReader(script)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		r.t.Fatalf("psql: %v\n%s", err, out)
+	}
+}
+
+// same fails the test unless a database has the table as it was.
+func (r *rescue) same(database string) {
+	r.t.Helper()
+	if got := r.pg.QueryIn(database, orderDigest)[0][0]; got != r.digest {
+		r.t.Errorf("database %s: the table is %s, and was %s", database, got, r.digest)
+	}
+}
+
+// TestExtract rescues a table that was dropped, in every format of pg_dump.
+func TestExtract(t *testing.T) {
+	for _, major := range pgtest.Majors() {
+		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			r := newRescue(t, siteOptions{major: major, store: fileStore})
+			got := r.extract("--table", "public.orders", "--database", "app").ok(t).says(t, "extracted public.orders", "waiting")
+			r.psql("plain", []byte(got.stdout))
+			r.same("plain")
+			r.clean()
+			for _, format := range []string{"custom", "directory", "tar"} {
+				out := filepath.Join(r.dir, "dump."+format)
+				var d struct {
+					Database      string
+					Bytes         int64
+					OutputBytes   int64    `json:"output_bytes"`
+					DownloadBytes int64    `json:"download_bytes"`
+					LeftOutBytes  int64    `json:"left_out_bytes"`
+					RolledBack    []string `json:"rolled_back"`
+				}
+				r.extract("-t", "orders", "--database", "app", "--format", format, "--output", out, "--jobs", "2", "--json", "--", "--no-owner").ok(t).json(t, &d)
+				if d.Database != "app" || d.OutputBytes == 0 || d.DownloadBytes == 0 || d.LeftOutBytes < 10<<20 || len(d.RolledBack) != 1 {
+					t.Errorf("%+v", d)
+				}
+				r.pg.Exec("CREATE DATABASE from_" + format)
+				r.pg.Run("pg_restore", "--exit-on-error", "-d", r.pg.Conninfo("from_"+format), out)
+				r.same("from_" + format)
+				r.clean()
+			}
+			leftovers, err := filepath.Glob(filepath.Join(r.dir, ".*"))
+			if err != nil || len(leftovers) > 0 {
+				t.Errorf("left: %v, %v", leftovers, err)
+			}
+		})
+	}
+}
+
+// TestExtractWhatIsMeant names databases and relations that are there, and that are not.
+func TestExtractWhatIsMeant(t *testing.T) {
+	r := newRescue(t, siteOptions{major: pgtest.Newest(), store: fileStore})
+	out := filepath.Join(r.dir, "out")
+	none := func() {
+		t.Helper()
+		r.clean()
+		if _, err := os.Lstat(out); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("there is an output: %v", err)
+		}
+		if list, _ := filepath.Glob(filepath.Join(r.dir, ".out*")); len(list) > 0 {
+			t.Errorf("left: %v", list)
+		}
+	}
+	r.extract("--table", "orders", "--output", out).exits(t, 2).says(t, "which database", "bulk", "--database")
+	none()
+	r.extract("--table", "nothing", "--database", "app", "--output", out).exits(t, 1).says(t, "there was no table nothing", "walden find")
+	none()
+	r.extract("--table", "orders", "--table", "nothing", "--database", "app", "--output", out).exits(t, 1).says(t, "no table")
+	none()
+	r.extract("--schema", "nothing", "--database", "app", "--output", out).exits(t, 1).says(t, "there was no schema nothing")
+	none()
+	r.extract("--database", "never", "--output", out).exits(t, 1).says(t, `there was no database "never"`, "anew")
+	none()
+	r.extract("--database", "app", "--output", out, "--", "--on-conflict-do-nothing").exits(t, 1).says(t, "pg_dump failed", "on-conflict")
+	none()
+	r.run("extract", "--scratch", r.scratch, "--pg-bin", r.pg.BinDir(), "--latest", "--table", "orders", "--database", "app", "--output", out).
+		exits(t, 1).says(t, "there was no table orders")
+	none()
+	r.extract("--table", "orders", "--database", "app", "--output", filepath.Join(r.dir, "absent", "out")).exits(t, 1).says(t, "parent")
+	r.extract("--table", "orders", "--database", "app", "--output", r.config).exits(t, 1).says(t, "exists already", "nothing is ever overwritten")
+	r.extract("--database", "app", "--output", out, "--", "--file=x").exits(t, 2).says(t, "for walden to say")
+	r.extract("--database", "app", "--json").exits(t, 2).says(t, "--output")
+	none()
+
+	r.extract("--schema", "sales", "--table", `"odd; name"`, "--database", "app", "--output", out).ok(t)
+	script, err := os.ReadFile(out)
+	check(t, err)
+	if s := string(script); !strings.Contains(s, "odd; name") || strings.Contains(s, "orders") {
+		t.Errorf("the dump is not what was asked for:\n%.2000s", s)
+	}
+	check(t, os.Remove(out))
+	// A database that was renamed since the backup, and one that was created since.
+	if s := r.extract("--database", "anew").ok(t).says(t, "had another name").stdout; !strings.Contains(s, "kept") {
+		t.Errorf("the renamed database:\n%.2000s", s)
+	}
+	if s := r.extract("--database", "fresh").ok(t).stdout; !strings.Contains(s, "young") {
+		t.Errorf("the database that is new:\n%.2000s", s)
+	}
+	oid := r.pg.QueryValue("SELECT oid::text FROM pg_database WHERE datname = 'anew'")
+	if s := r.extract("--database", oid).ok(t).stdout; !strings.Contains(s, "kept") {
+		t.Errorf("a database by its OID:\n%.2000s", s)
+	}
+	r.clean()
+}
+
+// TestExtractInterrupted ends extractions by signals in every stage: nothing is left.
+// After a SIGKILL the next run removes it.
+func TestExtractInterrupted(t *testing.T) {
+	r := newRescue(t, siteOptions{major: pgtest.Newest(), store: fileStore})
+	out := filepath.Join(r.dir, "out")
+	// An option of the server makes replay last.
+	args := r.arguments("--table", "orders", "--database", "app", "--output", out)
+	began := time.Now()
+	r.run(args...).ok(t)
+	whole := time.Since(began)
+	check(t, os.Remove(out))
+	left := 0
+	for i, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGKILL, syscall.SIGKILL, syscall.SIGKILL} {
+		ctx, cancel := context.WithTimeout(t.Context(), commandTimeout)
+		defer cancel()
+		cmd := r.command(ctx, args...)
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		check(t, cmd.Start())
+		time.Sleep(whole * time.Duration(2+i%4) / 7)
+		check(t, cmd.Process.Signal(s))
+		err := cmd.Wait()
+		code := cmd.ProcessState.ExitCode()
+		if s == syscall.SIGKILL {
+			entries, err := os.ReadDir(r.scratch)
+			check(t, err)
+			left += len(entries)
+			continue
+		}
+		if code != 130 && (code != 0 || err != nil) {
+			t.Errorf("after %s: exit code %d: %s", s, code, said.String())
+		}
+		r.clean()
+		_ = os.Remove(out) // it may have been done
+	}
+	if left == 0 {
+		t.Error("no run that was killed has left anything: the test shows nothing")
+	}
+	_ = os.Remove(out)
+	r.run(args...).ok(t)
+	r.clean()
+	if list, _ := filepath.Glob(filepath.Join(r.dir, ".out*")); len(list) > 0 {
+		t.Errorf("left beside the output: %v", list)
+	}
+}
