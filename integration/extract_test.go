@@ -45,10 +45,11 @@ func newRescue(t *testing.T, o siteOptions) *rescue {
 	r.execIn("app", `CREATE TABLE orders (id int PRIMARY KEY, note text, big text);
 		INSERT INTO orders SELECT i, 'n' || i, CASE WHEN i % 100 = 0 THEN (SELECT string_agg(md5((i * j)::text), '') FROM generate_series(1, 200) j) END FROM generate_series(1, 20000) i;
 		CREATE SCHEMA sales; CREATE TABLE sales.items AS SELECT i FROM generate_series(1, 100) i;
-		CREATE TABLE "odd; name" (a int)`)
+		CREATE TABLE "odd, name's" (a int)`)
 	r.backup()
 	r.execIn("app", "UPDATE orders SET note = 'changed' WHERE id % 10 = 0")
-	r.execIn("app", "BEGIN; CREATE TABLE undecided (n int); LOCK TABLE orders IN ACCESS SHARE MODE; PREPARE TRANSACTION 'waiting'")
+	// A lock that pg_dump would wait for, for ever.
+	check(t, r.pg.TryExec(t.Context(), "app", "BEGIN; ALTER TABLE sales.items ADD COLUMN undecided int; PREPARE TRANSACTION 'waiting'"))
 	r.pg.Exec("ALTER DATABASE renamed RENAME TO anew")
 	r.pg.Exec("CREATE DATABASE fresh")
 	r.execIn("fresh", "CREATE TABLE young AS SELECT 7 AS n")
@@ -182,10 +183,10 @@ func TestExtractWhatIsMeant(t *testing.T) {
 	r.extract("--database", "app", "--json").exits(t, 2).says(t, "--output")
 	none()
 
-	r.extract("--schema", "sales", "--table", `"odd; name"`, "--database", "app", "--output", out).ok(t)
+	r.extract("--schema", "sales", "--table", `"odd, name's"`, "--database", "app", "--output", out).ok(t)
 	script, err := os.ReadFile(out)
 	check(t, err)
-	if s := string(script); !strings.Contains(s, "odd; name") || strings.Contains(s, "orders") {
+	if s := string(script); !strings.Contains(s, "odd, name's") || strings.Contains(s, "orders") {
 		t.Errorf("the dump is not what was asked for:\n%.2000s", s)
 	}
 	check(t, os.Remove(out))
@@ -208,43 +209,74 @@ func TestExtractWhatIsMeant(t *testing.T) {
 func TestExtractInterrupted(t *testing.T) {
 	r := newRescue(t, siteOptions{major: pgtest.Newest(), store: fileStore})
 	out := filepath.Join(r.dir, "out")
-	// An option of the server makes replay last.
 	args := r.arguments("--table", "orders", "--database", "app", "--output", out)
-	began := time.Now()
-	r.run(args...).ok(t)
-	whole := time.Since(began)
-	check(t, os.Remove(out))
-	left := 0
-	for i, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGKILL, syscall.SIGKILL, syscall.SIGKILL} {
-		ctx, cancel := context.WithTimeout(t.Context(), commandTimeout)
-		defer cancel()
-		cmd := r.command(ctx, args...)
-		var said bytes.Buffer
-		cmd.Stderr = &said
-		check(t, cmd.Start())
-		time.Sleep(whole * time.Duration(2+i%4) / 7)
-		check(t, cmd.Process.Signal(s))
-		err := cmd.Wait()
-		code := cmd.ProcessState.ExitCode()
-		if s == syscall.SIGKILL {
-			entries, err := os.ReadDir(r.scratch)
-			check(t, err)
-			left += len(entries)
-			continue
+	stages := map[string]string{
+		"restoring": filepath.Join(r.scratch, "*", "data", ".walden-restore"),
+		"replaying": filepath.Join(r.scratch, "*", "data", "postmaster.pid"),
+		"dumping":   filepath.Join(r.dir, ".out*"),
+	}
+	for stage, sign := range stages {
+		for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGHUP, syscall.SIGKILL} {
+			t.Run(stage+"/"+s.String(), func(t *testing.T) {
+				if !r.signalled(s, sign, args) {
+					t.Skip("the stage was over before it was seen")
+				}
+				if s != syscall.SIGKILL {
+					r.clean()
+					return
+				}
+				if entries, err := os.ReadDir(r.scratch); err != nil || len(entries) != 1 {
+					t.Fatalf("a run that was killed has left %v in scratch, %v", entries, err)
+				}
+				if err := os.Remove(out); err != nil && !errors.Is(err, os.ErrNotExist) {
+					t.Fatal(err)
+				}
+				r.run(args...).ok(t)
+				r.clean()
+				if list, _ := filepath.Glob(filepath.Join(r.dir, ".out*")); len(list) > 0 {
+					t.Errorf("left beside the output: %v", list)
+				}
+				check(t, os.Remove(out))
+			})
 		}
-		if code != 130 && (code != 0 || err != nil) {
-			t.Errorf("after %s: exit code %d: %s", s, code, said.String())
+	}
+}
+
+// signalled runs walden until a file is there whose name has a pattern, and sends the
+// signal. False: it was done before.
+func (r *rescue) signalled(s syscall.Signal, sign string, args []string) bool {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), commandTimeout)
+	defer cancel()
+	cmd := r.command(ctx, args...)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	check(r.t, cmd.Start())
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				r.t.Fatalf("extract: %v: %s", err, said.String())
+			}
+			check(r.t, os.Remove(filepath.Join(r.dir, "out")))
+			return false
+		case <-time.After(time.Millisecond):
 		}
-		r.clean()
-		_ = os.Remove(out) // it may have been done
+		if list, _ := filepath.Glob(sign); len(list) > 0 {
+			break
+		}
 	}
-	if left == 0 {
-		t.Error("no run that was killed has left anything: the test shows nothing")
+	check(r.t, cmd.Process.Signal(s))
+	<-done
+	code := cmd.ProcessState.ExitCode()
+	if s != syscall.SIGKILL && code != 130 {
+		if code != 0 {
+			r.t.Fatalf("after %s: exit code %d: %s", s, code, said.String())
+		}
+		check(r.t, os.Remove(filepath.Join(r.dir, "out")))
+		return false
 	}
-	_ = os.Remove(out)
-	r.run(args...).ok(t)
-	r.clean()
-	if list, _ := filepath.Glob(filepath.Join(r.dir, ".out*")); len(list) > 0 {
-		t.Errorf("left beside the output: %v", list)
-	}
+	return true
 }
