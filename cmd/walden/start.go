@@ -47,7 +47,7 @@ func (e *environment) startRestored(c *cli.Context, d *restoreDocument, binDir s
 		Progress: func(p recovery.Progress) { showRecovery(bar, p) },
 	}
 	if d.Partial != nil {
-		options.Whole = d.Partial.Whole()
+		options.Whole = d.Partial.MustBeWhole
 		// The database postgres may be hollow.
 		options.Database = d.Partial.Chosen[0].Name
 	}

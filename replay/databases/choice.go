@@ -14,12 +14,20 @@ type Choice struct {
 	Chosen    []Database `json:"restored"`
 	Templates []Database `json:"templates"`
 	Hollow    []Database `json:"hollow"`
-	// HollowFiles and HollowBytes count the files of Hollow.
+	// HollowFiles and HollowBytes count the files of Hollow, and of the relations that
+	// LeaveOut has left out.
 	HollowFiles int64 `json:"hollow_files"`
 	HollowBytes int64 `json:"hollow_bytes"`
 
 	hollow map[uint32]bool
+	// relations are hollow relations of chosen databases.
+	relations map[relation]bool
+	// hollowIn is HollowBytes by tablespace, but for the default one.
+	hollowIn map[uint32]int64
 }
+
+// relation is the files of one, by their number in a database.
+type relation struct{ database, number uint32 }
 
 // Choose decides for databases by their names or OIDs; a name wins over the same
 // OID. A name is looked for in all versions of the rows of pg_database. The error is
@@ -35,7 +43,7 @@ func (c *Contents) Choose(wanted ...string) (*Choice, error) {
 			keep[oid] = true
 		}
 	}
-	choice := &Choice{Chosen: []Database{}, Templates: []Database{}, Hollow: []Database{}, hollow: map[uint32]bool{}}
+	choice := &Choice{Chosen: []Database{}, Templates: []Database{}, Hollow: []Database{}, hollow: map[uint32]bool{}, hollowIn: map[uint32]int64{}}
 	for _, d := range c.Databases {
 		switch {
 		case keep[d.OID]:
@@ -47,6 +55,9 @@ func (c *Contents) Choose(wanted ...string) (*Choice, error) {
 			choice.HollowFiles += d.Files
 			choice.HollowBytes += d.Bytes
 			choice.hollow[d.OID] = true
+			for space, bytes := range d.elsewhere {
+				choice.hollowIn[space] += bytes
+			}
 		}
 	}
 	return choice, nil
@@ -93,14 +104,37 @@ func (c *Contents) Sole() (d Database, ok bool) {
 	return Database{}, false
 }
 
-// IsHollow tells whether a file of the backup, by its path there, belongs to a
-// database that is not restored. A nil Choice restores all.
+// IsHollow tells whether a file of the backup, by its path there, is not restored: it
+// belongs to a database, or to a relation, that was left out. A nil Choice restores all.
 func (c *Choice) IsHollow(path string) bool {
 	if c == nil {
 		return false
 	}
 	_, oid, ok := databaseOf(path)
-	return ok && c.hollow[oid]
+	return ok && (c.hollow[oid] || c.IsHollowRelation(path))
+}
+
+// IsHollowRelation tells whether a file, by its path in the data directory,
+// belongs to a relation that was left out of a database that is restored otherwise.
+func (c *Choice) IsHollowRelation(path string) bool {
+	_, oid, ok := databaseOf(path)
+	if !ok || len(c.relations) == 0 {
+		return false
+	}
+	n, ok := fileNumber(path)
+	return ok && c.relations[relation{oid, n}]
+}
+
+// LeavesOut tells whether the relation whose files have that number in a database is hollow.
+func (c *Choice) LeavesOut(database, number uint32) bool {
+	return c.relations[relation{database, number}]
+}
+
+// MustBeWhole tells whether WAL may refer only to such pages of a file as are
+// there: it is of a database that is restored, or of what databases share.
+func (c *Choice) MustBeWhole(path string) bool {
+	_, oid, ok := databaseOf(path)
+	return !ok || c.State(oid) == Restored && !c.IsHollowRelation(path)
 }
 
 // State is what a restore by a Choice makes of a database.
@@ -127,23 +161,8 @@ func (c *Choice) State(oid uint32) State {
 	return Later
 }
 
-// Whole are the OIDs of the databases that are restored, templates included.
-func (c *Choice) Whole() []uint32 {
-	var list []uint32
-	for _, d := range slices.Concat(c.Chosen, c.Templates) {
-		list = append(list, d.OID)
-	}
-	return list
-}
-
 // HollowIn is how many of HollowBytes lie in a tablespace, by its OID.
-func (c *Choice) HollowIn(tablespace uint32) int64 {
-	var sum int64
-	for _, d := range c.Hollow {
-		sum += d.elsewhere[tablespace]
-	}
-	return sum
-}
+func (c *Choice) HollowIn(tablespace uint32) int64 { return c.hollowIn[tablespace] }
 
 // String names what is restored, in a form that tells different choices apart.
 func (c *Choice) String() string {

@@ -82,7 +82,7 @@ func Read(ctx context.Context, repo *repository.Repository, inc archive.Incarnat
 			}
 		}
 	}
-	r := reader{ctx: ctx, repo: repo, inc: inc, manifest: m, shared: shared}
+	r := reader{ctx: ctx, repo: repo, inc: inc, manifest: m, files: shared}
 	if err := r.names(c, found); err != nil {
 		return nil, err
 	}
@@ -114,20 +114,20 @@ func number(s string) (uint32, bool) {
 	return uint32(n), err == nil && n > 0 && s[0] != '0' && s[0] != '+'
 }
 
-// reader reads the shared catalogues of a backup.
+// reader reads catalogues of a backup.
 type reader struct {
 	ctx      context.Context
 	repo     *repository.Repository
 	inc      archive.Incarnation
 	manifest *basebackup.Manifest
-	shared   map[string]basebackup.FileEntry
+	files    map[string]basebackup.FileEntry // by path
 }
 
 // maxCatalog bounds what is read of a catalogue: a million databases fit.
 const maxCatalog = 256 << 20
 
 func (r *reader) read(name string) ([]byte, error) {
-	e, ok := r.shared[name]
+	e, ok := r.files[name]
 	if !ok {
 		return nil, &CatalogError{Backup: r.manifest.ID, File: name, Reason: "the backup does not have it"}
 	}
@@ -157,16 +157,25 @@ func (r *reader) catalog(relations map[uint32]uint32, oid uint32) ([]row, error)
 	return list, nil
 }
 
-// names fills in what the catalogues say.
-func (r *reader) names(c *Contents, found map[uint32]*Database) error {
-	const mapFile = "global/pg_filenode.map"
-	b, err := r.read(mapFile)
+// relationMap reads which file number the mapped catalogues have.
+func (r *reader) relationMap(name string) (map[uint32]uint32, error) {
+	b, err := r.read(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	relations, err := parseMap(b)
 	if err != nil {
-		return &CatalogError{Backup: r.manifest.ID, File: mapFile, Reason: err.Error()}
+		return nil, &CatalogError{Backup: r.manifest.ID, File: name, Reason: err.Error()}
+	}
+	return relations, nil
+}
+
+// names fills in what the catalogues say.
+func (r *reader) names(c *Contents, found map[uint32]*Database) error {
+	const mapFile = "global/pg_filenode.map"
+	relations, err := r.relationMap(mapFile)
+	if err != nil {
+		return err
 	}
 	list, err := r.catalog(relations, databaseRelation)
 	if err != nil {

@@ -56,6 +56,11 @@ func (x *extraction) dump(ctx context.Context) error {
 	if err := x.releaseLocks(ctx, d.Name, role); err != nil {
 		return err
 	}
+	if x.leftOut {
+		if err := x.guard(ctx, d, role); err != nil {
+			return err
+		}
+	}
 	x.report(Dumping, 0, 0)
 	switch {
 	case x.Output == "":
@@ -148,16 +153,28 @@ func sizeOf(dir string) (sum int64) {
 // pgDump runs the program. path is the directory to make in that format, and
 // otherwise only where out leads to, if that is known.
 func (x *extraction) pgDump(ctx context.Context, database, role string, out io.Writer, path string) error {
-	server := x.result.Recovery.Server
-	args := []string{
-		"--no-password", "--host=" + server.SocketDirectory, "--port=" + strconv.Itoa(server.Port), "--username=" + role,
-		"--dbname=dbname=" + quoteConninfo(database), "--format=" + string(x.Format), "--strict-names",
-	}
+	args := []string{"--format=" + string(x.Format), "--strict-names"}
 	if x.Format == Directory {
 		args = append(args, "--file="+path)
 		if x.Jobs > 0 {
 			args = append(args, "--jobs="+strconv.Itoa(x.Jobs))
 		}
+	}
+	cmd := x.dumpCommand(ctx, database, role, append(args, x.DumpArguments...)...)
+	said := &lastWords{to: x.messages()}
+	cmd.Stdout, cmd.Stderr = out, said
+	if err := x.watched(cmd, path); err != nil {
+		return x.dumpFailed(ctx, database, err, said, x.Output == "")
+	}
+	return nil
+}
+
+// dumpCommand is pg_dump of the tables and schemas that were asked for.
+func (x *extraction) dumpCommand(ctx context.Context, database, role string, options ...string) *exec.Cmd {
+	server := x.result.Recovery.Server
+	args := []string{
+		"--no-password", "--host=" + server.SocketDirectory, "--port=" + strconv.Itoa(server.Port), "--username=" + role,
+		"--dbname=dbname=" + quoteConninfo(database),
 	}
 	for _, t := range x.Tables {
 		args = append(args, "--table="+t)
@@ -165,27 +182,32 @@ func (x *extraction) pgDump(ctx context.Context, database, role string, out io.W
 	for _, s := range x.Schemas {
 		args = append(args, "--schema="+s)
 	}
-	cmd := exec.CommandContext(ctx, x.program("pg_dump"), append(args, x.DumpArguments...)...)
+	return x.client(ctx, "pg_dump", append(args, options...)...)
+}
+
+// client is a program of PostgreSQL's in an environment that says nothing to it.
+func (x *extraction) client(ctx context.Context, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, x.program(program), args...)
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "PG") && !strings.HasPrefix(v, "LC_") && !strings.HasPrefix(v, "LANG") {
 			cmd.Env = append(cmd.Env, v)
 		}
 	}
 	cmd.Env = append(cmd.Env, "LC_ALL=C")
-	said := &lastWords{to: x.messages()}
-	cmd.Stdout, cmd.Stderr = out, said
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
-	if err := x.watched(cmd, path); err != nil {
-		if ctx.Err() != nil {
-			return fmt.Errorf("extract: pg_dump was stopped: %w", ctx.Err())
-		}
-		if what := said.missing(); what != "" {
-			return &NotThereError{What: what, Name: strings.Join(append(append([]string(nil), x.Tables...), x.Schemas...), ", "), Database: database, Moment: x.moment()}
-		}
-		return &DumpError{Err: err, Said: said.last(), Streamed: x.Output == ""}
+	return cmd
+}
+
+// dumpFailed makes an error of how pg_dump has ended.
+func (x *extraction) dumpFailed(ctx context.Context, database string, err error, said *lastWords, streamed bool) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("extract: pg_dump was stopped: %w", ctx.Err())
 	}
-	return nil
+	if what := said.missing(); what != "" {
+		return &NotThereError{What: what, Name: strings.Join(append(append([]string(nil), x.Tables...), x.Schemas...), ", "), Database: database, Moment: x.moment()}
+	}
+	return &DumpError{Err: err, Said: said.last(), Streamed: streamed}
 }
 
 // watched runs pg_dump and reports how much it has written, where that can be seen.

@@ -29,8 +29,12 @@ type extraction struct {
 	choice   *databases.Choice
 	wanted   string // the database's name, or OID, as it was asked for; or
 	wantOID  uint32 // the OID of the one that is meant without being named
-	scratch  *scratch
-	result   *Result
+	// whole: relations that pg_dump does not read are restored all the same.
+	whole   bool
+	leftOut bool // some were not
+	renamed bool // the database was found under another name
+	scratch *scratch
+	result  *Result
 }
 
 func run(ctx context.Context, o Options) (*Result, error) {
@@ -44,19 +48,32 @@ func run(ctx context.Context, o Options) (*Result, error) {
 	if err := x.prepare(ctx); err != nil {
 		return nil, err
 	}
-	err := x.attempt(ctx)
-	var hollow *hollowError
-	if errors.As(err, &hollow) {
-		x.log.Warn("the database had another name when the backup was taken: restoring once more", "database", x.wanted, "oid", hollow.oid)
-		if err = x.choose(strconv.FormatUint(uint64(hollow.oid), 10)); err == nil {
-			err = x.attempt(ctx)
+	for {
+		err := x.attempt(ctx)
+		var hollow *hollowError
+		switch {
+		case err == nil:
+			return x.result, nil
+		case errors.As(err, &hollow) && x.wanted != "" && !x.renamed:
+			x.renamed = true
+			x.log.Warn("the database had another name when the backup was taken: restoring once more", "database", x.wanted, "oid", hollow.oid)
+			if err := x.choose(strconv.FormatUint(uint64(hollow.oid), 10)); err != nil {
+				return nil, err
+			}
+		case errors.Is(err, errTooLittle) && !x.whole:
+			x.whole = true
+			x.log.Warn("tables are wanted that had other names or files when the backup was taken: restoring all of the database", "cause", err)
+			if err := x.choose(strconv.FormatUint(uint64(x.result.Database.OID), 10)); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, err
 		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	return x.result, nil
 }
+
+// errTooLittle says that pg_dump is going to read relations that were left out.
+var errTooLittle = errors.New("extract: relations that were left out are wanted")
 
 // prepare makes every check that can be made before something is read from packs.
 func (x *extraction) prepare(ctx context.Context) (err error) {
@@ -113,6 +130,7 @@ func (x *extraction) choose(wanted ...string) (err error) {
 
 // attempt does everything in one scratch directory.
 func (x *extraction) attempt(ctx context.Context) (err error) {
+	x.result = &Result{Warnings: x.result.Warnings}
 	removed, sweepErr := sweep(x.Scratch, x.BinDir)
 	for _, path := range removed {
 		x.result.Warnings = append(x.result.Warnings, "removed what an extraction that was killed had left: "+path)
@@ -120,6 +138,14 @@ func (x *extraction) attempt(ctx context.Context) (err error) {
 	if sweepErr != nil {
 		// What is in the way of another's remains is no reason not to work.
 		x.result.Warnings = append(x.result.Warnings, sweepErr.Error())
+	}
+	// A dump of tables reads no others.
+	if len(x.Tables) > 0 && len(x.Schemas) == 0 && !x.whole {
+		if x.leftOut, err = x.choice.LeaveOut(ctx, x.Repo, x.Incarnation, x.manifest, x.Tables); err != nil {
+			return err
+		}
+	} else {
+		x.leftOut = false
 	}
 	if x.scratch, err = makeScratch(x.Scratch); err != nil {
 		return err
@@ -171,7 +197,7 @@ func (x *extraction) replay(ctx context.Context, restored *restore.Result) (*rec
 	// Who may connect is not known before the server is: its log tells how far it is.
 	o := recovery.Options{
 		Directory: restored.Directory, ConfigDirectory: restored.ConfigDirectory, BinDir: x.BinDir,
-		HBA: private, Settings: settings, Expect: x.Plan.Stop.End, Whole: x.choice.Whole(), TellLater: true, Logger: x.log,
+		HBA: private, Settings: settings, Expect: x.Plan.Stop.End, Whole: x.choice.MustBeWhole, TellLater: true, Logger: x.log,
 		Progress: func(p recovery.Progress) {
 			if p.Start == 0 || p.LSN < p.Start || p.End <= p.Start {
 				x.report(Replaying, 0, 0)

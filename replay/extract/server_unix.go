@@ -45,7 +45,7 @@ func (x *extraction) locate(ctx context.Context) (d databases.Database, role str
 	if x.choice.State(d.OID) == databases.Emptied {
 		return d, "", &hollowError{d.OID}
 	}
-	if p := x.result.Recovery.InvalidPages[d.OID]; p.Count > 0 {
+	if p := x.result.Recovery.InvalidPages[d.OID]; p.Count > 0 && x.choice.State(d.OID) == databases.Later {
 		return d, "", fmt.Errorf("extract: database %q was created after the backup from one whose files were left out (%s): restore everything to get at it", d.Name, p.First)
 	}
 	if row[2] != "true" {

@@ -36,7 +36,7 @@ func (w *watch) finish(state State, err error) (*Outcome, error) {
 	default:
 		w.locateStopped(o)
 	}
-	o.InvalidPages = w.seen.invalid
+	o.InvalidPages = w.seen.invalidByDatabase()
 	if invalid := w.seen.judgeInvalid(w.options.Whole, w.logPath); err == nil && invalid != nil {
 		o.State, err = Failed, invalid
 		w.server.stop()

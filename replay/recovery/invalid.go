@@ -33,20 +33,33 @@ func (o *observer) takeInvalid(text string) bool {
 		return false
 	}
 	if o.invalid == nil {
-		o.invalid = map[uint32]InvalidPages{}
+		o.invalid = map[string]InvalidPages{}
 	}
-	database := databaseOfFile(m[1])
-	p := o.invalid[database]
+	p := o.invalid[m[1]]
 	if p.Count++; p.Count == 1 {
 		p.First = text
 	}
-	o.invalid[database] = p
+	o.invalid[m[1]] = p
 	return true
+}
+
+// invalidByDatabase sums them up.
+func (o *observer) invalidByDatabase() map[uint32]InvalidPages {
+	sums := map[uint32]InvalidPages{}
+	for _, file := range slices.Sorted(maps.Keys(o.invalid)) {
+		sum, p := sums[databaseOfFile(file)], o.invalid[file]
+		if sum.Count == 0 {
+			sum.First = p.First
+		}
+		sum.Count += p.Count
+		sums[databaseOfFile(file)] = sum
+	}
+	return sums
 }
 
 // databaseOfFile tells the database from a file's path as GetRelationPath makes
 // it: global/1262, base/16384/1259_vm, pg_tblspc/16390/PG_17_202406281/16384/16400.
-// What is none of these counts as shared, which is never let pass.
+// What is none of these counts as shared.
 func databaseOfFile(path string) uint32 {
 	parts := strings.Split(path, "/")
 	at := -1
@@ -67,22 +80,18 @@ func databaseOfFile(path string) uint32 {
 }
 
 // judgeInvalid makes a failure of references to pages of what should be whole.
-func (o *observer) judgeInvalid(whole []uint32, logFile string) error {
+func (o *observer) judgeInvalid(whole func(string) bool, logFile string) error {
 	if whole == nil {
 		return nil
 	}
-	for _, database := range slices.Sorted(maps.Keys(o.invalid)) {
-		if database != 0 && !slices.Contains(whole, database) {
+	for _, file := range slices.Sorted(maps.Keys(o.invalid)) {
+		if !whole(file) {
 			continue
 		}
-		p := o.invalid[database]
-		where := fmt.Sprintf("of database %d", database)
-		if database == 0 {
-			where = "of the shared catalogues"
-		}
+		p := o.invalid[file]
 		return &Failure{
 			Kind: FailureInvalidPages, LogFile: logFile, Messages: []string{p.First},
-			Reason: fmt.Sprintf("the WAL refers to pages %s that are not there, %d times, the first time: %s", where, p.Count, p.First),
+			Reason: fmt.Sprintf("the WAL refers to pages of %s that are not there, %d times", file, p.Count),
 			Hint:   "what was restored is not whole: restore from another backup (--backup), or restore all databases to see whether PostgreSQL gets through",
 		}
 	}

@@ -39,7 +39,7 @@ type observer struct {
 	faults   []*entry // other messages with an error's SQLSTATE
 	foreign  []string // the last lines that commands wrote
 
-	invalid map[uint32]InvalidPages
+	invalid map[string]InvalidPages // by the relation's file
 }
 
 var (

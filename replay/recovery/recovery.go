@@ -63,11 +63,12 @@ type Options struct {
 	// HBA is the text of a pg_hba.conf that the server gets instead of its own;
 	// empty: its own.
 	HBA string
-	// Whole are the OIDs of the databases that must be whole where others are
-	// hollow (see replay/databases): with ignore_invalid_pages on, WAL that refers to
-	// a page that is not there or all zeros is passed over with a warning. In one of these, or
-	// in the shared catalogues, that is a *Failure. nil: not looked at.
-	Whole []uint32
+	// Whole tells of a relation's file, by its path in the server's messages
+	// (base/16384/2619_vm), whether it must be whole where others are hollow (see
+	// replay/databases): with ignore_invalid_pages on, WAL that refers to a page that
+	// is not there or all zeros is passed over with a warning. In one of these files that is a
+	// *Failure. nil: not looked at.
+	Whole func(file string) bool
 	// Settings are further settings for the server's command line. They win
 	// over the configuration files, and over what this package sets.
 	Settings map[string]string
