@@ -221,6 +221,7 @@ func (s *site) restorePartly(space string) {
 	for _, name := range []string{"busy", "elsewhere", "anew", "postgres"} {
 		psql("app", "DROP DATABASE "+name)
 	}
+	psql("app", "ALTER SYSTEM RESET ignore_invalid_pages")
 	if rows := psql("app", "SELECT string_agg(datname, ',' ORDER BY datname) FROM pg_database WHERE datname <> 'copied'"); rows != "app,fresh,template0,template1" {
 		t.Errorf("databases %s", rows)
 	}

@@ -81,20 +81,17 @@ func (c *Contents) find(wanted string) []uint32 {
 	return list
 }
 
+// Candidates are the databases that are no templates.
+func (c *Contents) Candidates() []Database {
+	return slices.DeleteFunc(slices.Clone(c.Databases), func(d Database) bool { return d.template || d.OID == template1 })
+}
+
 // Sole returns the one database that is meant where none is named: the only one
 // besides templates, or the only one besides these and "postgres". ok is false if
 // there are several.
 func (c *Contents) Sole() (d Database, ok bool) {
-	var users, all []Database
-	for _, d := range c.Databases {
-		if d.template || d.OID == template1 {
-			continue
-		}
-		all = append(all, d)
-		if d.Name != "postgres" {
-			users = append(users, d)
-		}
-	}
+	all := c.Candidates()
+	users := slices.DeleteFunc(slices.Clone(all), func(d Database) bool { return d.Name == "postgres" })
 	switch {
 	case len(users) == 1:
 		return users[0], true

@@ -108,7 +108,7 @@ func (x *extraction) chooseFirst() error {
 	if x.Database == "" {
 		d, ok := x.contents.Sole()
 		if !ok {
-			return &WhichError{x.contents.Databases}
+			return &WhichError{x.contents.Candidates()}
 		}
 		x.wantOID = d.OID
 		return x.choose(strconv.FormatUint(uint64(d.OID), 10))
