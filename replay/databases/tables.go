@@ -88,33 +88,13 @@ func (c *Choice) leaveOut(d *Database, files map[string]basebackup.FileEntry, un
 // wanted. Every version of a row of pg_class counts: a number that one of them
 // gives to a relation that is wanted is wanted.
 func (r *reader) unread(wanted func(string) bool) (map[uint32]bool, error) {
-	mapFile := ""
-	for name := range r.files {
-		if path.Base(name) == "pg_filenode.map" {
-			mapFile = name
-		}
-	}
+	mapFile := mapFileIn(r.files)
 	if mapFile == "" {
-		return nil, &CatalogError{Backup: r.manifest.ID, File: "pg_filenode.map", Reason: "the backup does not have that of the database"}
+		return nil, &CatalogError{Backup: r.manifest.ID, File: mapName, Reason: "the backup does not have that of the database"}
 	}
-	relations, err := r.relationMap(mapFile)
+	relations, list, err := r.classes(mapFile)
 	if err != nil {
 		return nil, err
-	}
-	var list []row
-	for segment := 0; ; segment++ {
-		name := fmt.Sprintf("%s/%d", path.Dir(mapFile), relations[classRelation])
-		if segment > 0 {
-			name += "." + strconv.Itoa(segment)
-		}
-		if _, ok := r.files[name]; !ok && segment > 0 {
-			break
-		}
-		b, err := r.read(name)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, rows(b)...)
 	}
 	keep, mapped := map[string]bool{}, map[uint32]bool{}
 	for _, number := range relations {
@@ -140,6 +120,87 @@ func (r *reader) unread(wanted func(string) bool) (map[uint32]bool, error) {
 		}
 	}
 	return unread, nil
+}
+
+// mapName is the file in a database's directory that says which file number the
+// mapped catalogues have, pg_class among them.
+const mapName = "pg_filenode.map"
+
+func mapFileIn(files map[string]basebackup.FileEntry) string {
+	for name := range files {
+		if path.Base(name) == mapName {
+			return name
+		}
+	}
+	return ""
+}
+
+// classes reads the mapped catalogues' numbers and the rows of pg_class of the
+// database that a map is of.
+func (r *reader) classes(mapFile string) (map[uint32]uint32, []row, error) {
+	relations, err := r.relationMap(mapFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	var list []row
+	first := fmt.Sprintf("%s/%d", path.Dir(mapFile), relations[classRelation])
+	name := first
+	for segment := 1; ; segment++ {
+		b, err := r.read(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		list = append(list, rows(b)...)
+		name = first + "." + strconv.Itoa(segment)
+		if _, ok := r.files[name]; !ok {
+			return relations, list, nil
+		}
+	}
+}
+
+// Holding returns those of the databases that are no templates in which there was a
+// table, or another relation, with a name of one of the patterns when the backup
+// was taken. The schema does not count. Errors are those of Read.
+func (c *Contents) Holding(ctx context.Context, repo *repository.Repository, inc archive.Incarnation, m *basebackup.Manifest, patterns []string) ([]Database, error) {
+	wanted, ok := compile(patterns)
+	if !ok {
+		return nil, nil
+	}
+	candidates := map[uint32]*reader{}
+	for _, d := range c.Candidates() {
+		candidates[d.OID] = &reader{ctx: ctx, repo: repo, inc: inc, manifest: m, files: map[string]basebackup.FileEntry{}}
+	}
+	for e, err := range basebackup.ReadFiles(ctx, repo, inc, m) {
+		if err != nil {
+			return nil, fmt.Errorf("databases: %w", err)
+		}
+		// pg_class is among the first files of a database unless it was rewritten:
+		// then it may be any that is not a fork.
+		_, oid, ok := databaseOf(e.Path)
+		base := path.Base(e.Path)
+		if ok && candidates[oid] != nil && e.Kind == basebackup.KindFile && (base == mapName || !strings.Contains(base, "_")) {
+			candidates[oid].files[e.Path] = e
+		}
+	}
+	var list []Database
+	for _, d := range c.Candidates() {
+		r := candidates[d.OID]
+		mapFile := mapFileIn(r.files)
+		if mapFile == "" {
+			continue // it was being created, or dropped
+		}
+		_, classes, err := r.classes(mapFile)
+		if err != nil {
+			return nil, err
+		}
+		for _, w := range classes {
+			if w.live && w.oid >= firstNormal && wanted(w.name) {
+				list = append(list, d)
+				break
+			}
+		}
+	}
+	return list, nil
 }
 
 // relFileNode reads that of a row of pg_class: behind the name come relnamespace,

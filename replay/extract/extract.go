@@ -69,7 +69,8 @@ type Options struct {
 	Repo        *repository.Repository
 	Incarnation archive.Incarnation
 	Plan        *plan.Plan
-	// Database is a name or an OID; empty: the only one of the backup.
+	// Database is a name or an OID; empty: the only one of the backup, or the only
+	// one that had a table with a name of Tables.
 	Database string
 	// Tables and Schemas are patterns of pg_dump; without any the whole database is dumped.
 	Tables, Schemas []string
@@ -143,11 +144,19 @@ type Result struct {
 // restore.Run and of recovery.Run, and of ctx. recovery.ErrUnsupported where a server cannot be run.
 func Run(ctx context.Context, o Options) (*Result, error) { return run(ctx, o) }
 
-// WhichError says that the backup has several databases, and none was named.
-type WhichError struct{ Databases []databases.Database }
+// WhichError says that the backup has several databases that could be meant, and
+// none was named.
+type WhichError struct {
+	Databases []databases.Database
+	// Tables are patterns that several of them have a table for; nil: all were asked.
+	Tables []string
+}
 
 // Error lists the databases.
 func (e *WhichError) Error() string {
+	if len(e.Tables) > 0 {
+		return fmt.Sprintf("which database? %s was in several: %s", strings.Join(e.Tables, ", "), databases.Listing(e.Databases))
+	}
 	return "which database? the backup has " + databases.Listing(e.Databases)
 }
 

@@ -98,17 +98,17 @@ func (x *extraction) prepare(ctx context.Context) (err error) {
 	if x.contents, err = databases.Read(ctx, x.Repo, x.Incarnation, x.manifest); err != nil {
 		return err
 	}
-	return x.chooseFirst()
+	return x.chooseFirst(ctx)
 }
 
 func (x *extraction) program(name string) string { return filepath.Join(x.BinDir, name) }
 
 // chooseFirst decides which databases to restore by what was asked for.
-func (x *extraction) chooseFirst() error {
+func (x *extraction) chooseFirst(ctx context.Context) error {
 	if x.Database == "" {
-		d, ok := x.contents.Sole()
-		if !ok {
-			return &WhichError{x.contents.Candidates()}
+		d, err := x.only(ctx)
+		if err != nil {
+			return err
 		}
 		x.wantOID = d.OID
 		return x.choose(strconv.FormatUint(uint64(d.OID), 10))
@@ -121,6 +121,29 @@ func (x *extraction) chooseFirst() error {
 		return x.choose()
 	}
 	return err
+}
+
+// only is the database that is meant where none is named: the only one in which
+// the tables were, or the only one at all.
+func (x *extraction) only(ctx context.Context) (databases.Database, error) {
+	all := x.contents.Candidates()
+	if len(all) > 1 && len(x.Tables) > 0 {
+		holding, err := x.contents.Holding(ctx, x.Repo, x.Incarnation, x.manifest, x.Tables)
+		if err != nil {
+			return databases.Database{}, err
+		}
+		switch len(holding) {
+		case 0:
+		case 1:
+			return holding[0], nil
+		default:
+			return databases.Database{}, &WhichError{Databases: holding, Tables: x.Tables}
+		}
+	}
+	if d, ok := x.contents.Sole(); ok {
+		return d, nil
+	}
+	return databases.Database{}, &WhichError{Databases: all}
 }
 
 func (x *extraction) choose(wanted ...string) (err error) {
