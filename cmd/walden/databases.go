@@ -77,7 +77,7 @@ func renderPartial(w io.Writer, d *partialDocument) {
 	}
 	fmt.Fprintf(w, "  PARTIAL   %s only, and the templates %s\n", d.String(), databases.Listing(d.Templates))
 	if d.Amount != nil {
-		fmt.Fprintf(w, "            %d files, %s, for which about %s are downloaded\n", d.Amount.Files, size(d.Amount.Bytes), size(d.Amount.Download))
+		fmt.Fprintf(w, "            %d files, %s, for which %s are downloaded\n", d.Amount.Files, size(d.Amount.Bytes), size(d.Amount.Download))
 	}
 	if len(d.Hollow) == 0 {
 		fmt.Fprintln(w, "            the backup has no other databases: nothing is left out")

@@ -197,7 +197,7 @@ func renderExtract(w io.Writer, d *extractDocument) {
 	}
 	fmt.Fprintf(w, "extracted %s of database %q to %s, in pg_dump's %s format\n", what, d.Database, where, d.Format)
 	fmt.Fprintf(w, "  target    %s; stopped %s\n", d.Plan.Target, stopText(d.Plan))
-	fmt.Fprintf(w, "  restored  %d files, %s, of backup %s (%s), for which about %s were downloaded\n",
+	fmt.Fprintf(w, "  restored  %d files, %s, of backup %s (%s), for which %s were downloaded\n",
 		d.Files, size(d.Bytes), d.Backup, size(d.Plan.Backup.Bytes), size(d.Download))
 	fmt.Fprintf(w, "  time      %s to restore, %s to replay the WAL, %s to dump\n",
 		seconds(d.RestoreSeconds), seconds(d.RecoverySeconds), seconds(d.DumpSeconds))

@@ -123,8 +123,8 @@ type Progress struct {
 type Result struct {
 	// Database is the one that was dumped, by the name it had at the stop.
 	Database databases.Database
-	// Choice is what was restored: Files and Bytes, for which about Download bytes
-	// of packs were read.
+	// Choice is what was restored: Files and Bytes, for which Download bytes of packs
+	// were read.
 	Choice          *databases.Choice
 	Files, Bytes    int64
 	Download        int64

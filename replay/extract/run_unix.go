@@ -185,10 +185,6 @@ func (x *extraction) attempt(ctx context.Context) (err error) {
 }
 
 func (x *extraction) restore(ctx context.Context) (*restore.Result, error) {
-	amount, err := restore.Estimate(ctx, x.Repo, x.Incarnation, x.manifest, x.choice)
-	if err != nil {
-		return nil, err
-	}
 	o := restore.Options{
 		To: x.scratch.path("data"), Tablespaces: map[string]string{}, Jobs: x.Jobs, RestoreCommand: x.RestoreCommand,
 		Action: restore.ActionPromote, Databases: x.choice, Logger: x.log,
@@ -204,7 +200,7 @@ func (x *extraction) restore(ctx context.Context) (*restore.Result, error) {
 		return nil, err
 	}
 	r := x.result
-	r.Choice, r.Files, r.Bytes, r.Download, r.Restore = x.choice, res.Files, res.Bytes, amount.Download, res.Duration
+	r.Choice, r.Files, r.Bytes, r.Download, r.Restore = x.choice, res.Files, res.Bytes, res.Downloaded, res.Duration
 	return res, nil
 }
 

@@ -55,7 +55,7 @@ func TestHollow(t *testing.T) {
 				t.Errorf("%+v, last progress %+v", got, last)
 			}
 			amount, err := Estimate(t.Context(), f.repo, f.inc, f.manifest, choice)
-			if err != nil || amount.Files != got.Files || amount.Bytes != got.Bytes || amount.Download <= 0 {
+			if err != nil || amount.Files != got.Files || amount.Bytes != got.Bytes || amount.Download != got.Downloaded || got.Downloaded == 0 {
 				t.Errorf("estimate %+v, %v", amount, err)
 			}
 			whole, err := Estimate(t.Context(), f.repo, f.inc, f.manifest, nil)

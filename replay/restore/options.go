@@ -98,7 +98,10 @@ type Result struct {
 	Directory, Backup string
 	// Files and Bytes count what was written from the backup; hollow files are not among them.
 	Files, Bytes int64
-	Duration     time.Duration
+	// Downloaded is how many bytes of packs were read for it; 0 where an earlier
+	// run had done so.
+	Downloaded int64
+	Duration   time.Duration
 	// Databases is the choice that was restored; nil: everything. If it has Hollow
 	// databases they must be dropped before the cluster is used.
 	Databases *databases.Choice

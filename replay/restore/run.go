@@ -53,6 +53,7 @@ func run(ctx context.Context, repo *repository.Repository, p *plan.Plan, o Optio
 		return nil, err
 	}
 	result := r.result()
+	result.Downloaded = r.copier.downloaded
 	result.Duration = time.Since(began)
 	return result, nil
 }
