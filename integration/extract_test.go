@@ -227,6 +227,53 @@ func TestExtractWhatIsMeant(t *testing.T) {
 	r.clean()
 }
 
+// TestExtractTablespace: WAL that creates a tablespace is not replayed in scratch, where
+// its location would be that of the original; from a backup that has it all is well.
+func TestExtractTablespace(t *testing.T) {
+	r := newRescue(t, siteOptions{major: pgtest.Newest(), store: fileStore})
+	space := filepath.Join(r.dir, "space")
+	pgtest.MkdirAll(t, space)
+	r.pg.Exec("CREATE TABLESPACE space LOCATION '" + space + "'")
+	r.execIn("app", "CREATE TABLE far TABLESPACE space AS SELECT i FROM generate_series(1, 100000) i; INSERT INTO far SELECT 1; SELECT pg_create_restore_point('there'); CHECKPOINT")
+	r.archiveAll()
+	before := tree(t, space)
+	args := []string{"extract", "--scratch", r.scratch, "--pg-bin", r.pg.BinDir(), "--name", "there", "--database", "app", "--table", "far"}
+	r.run(args...).exits(t, 1).says(t, "creates tablespace", "at "+space)
+	r.clean()
+	if after := tree(t, space); after != before {
+		t.Errorf("the original's tablespace has changed:\n%s\nit was\n%s", after, before)
+	}
+	r.backup()
+	r.execIn("app", "UPDATE far SET i = 0 WHERE i = 1; SELECT pg_create_restore_point('later'); CHECKPOINT")
+	r.archiveAll()
+	before = tree(t, space)
+	args[6] = "later"
+	if s := r.run(args...).ok(t).stdout; strings.Count(s, "\n") < 100000 {
+		t.Errorf("the table in the tablespace is not whole: %d bytes", len(s))
+	}
+	r.clean()
+	if after := tree(t, space); after != before {
+		t.Errorf("the original's tablespace has changed:\n%s\nit was\n%s", after, before)
+	}
+}
+
+// tree lists what is below a directory, with sizes and times.
+func tree(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	check(t, filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil {
+			fmt.Fprintln(&b, path, info.Size(), info.ModTime())
+		}
+		return err
+	}))
+	return b.String()
+}
+
 // TestExtractInterrupted ends extractions by signals in every stage: nothing is left.
 // After a SIGKILL the next run removes it.
 func TestExtractInterrupted(t *testing.T) {

@@ -83,7 +83,7 @@ func (e *environment) extract(c *cli.Context) error {
 		return err
 	}
 	o.Repo, o.Incarnation, o.Plan, o.Logger = p.repo, p.inc, p.plan, p.log
-	if o.RestoreCommand, err = restoreCommand(p, false); err != nil {
+	if o.RestoreCommand, err = restoreCommand(p, " --scratch"); err != nil {
 		return err
 	}
 	bar := e.newProgress()

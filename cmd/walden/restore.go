@@ -81,7 +81,7 @@ func (e *environment) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if o.RestoreCommand, err = restoreCommand(p, o.Standby); err != nil {
+	if o.RestoreCommand, err = restoreCommand(p, standbyFlag(o.Standby)); err != nil {
 		return err
 	}
 	if o.Databases, _, err = p.chooseDatabases(c); err != nil {
@@ -186,16 +186,21 @@ func pairs(flag, form string, values []string) (map[string]string, error) {
 	return m, nil
 }
 
-// restoreCommand is what the restored cluster fetches its WAL with.
-func restoreCommand(p *planned, standby bool) (string, error) {
+func standbyFlag(standby bool) string {
+	if standby {
+		return " --standby"
+	}
+	return ""
+}
+
+// restoreCommand is what the restored cluster fetches its WAL with; flag is one of
+// wal-get's, with a blank before it, or empty.
+func restoreCommand(p *planned, flag string) (string, error) {
 	exe, err := executable()
 	if err != nil {
 		return "", err
 	}
-	rest := fmt.Sprintf(`wal-get --incarnation %d "%%f" "%%p"`, p.inc.Number)
-	if standby {
-		rest = strings.Replace(rest, "wal-get", "wal-get --standby", 1)
-	}
+	rest := fmt.Sprintf(`wal-get%s --incarnation %d "%%f" "%%p"`, flag, p.inc.Number)
 	return setup.HookCommand(exe, p.config.Path, p.name, rest), nil
 }
 
