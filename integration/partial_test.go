@@ -116,7 +116,7 @@ type partial struct {
 			Files, Bytes int64
 			Download     int64 `json:"download_bytes"`
 		}
-	}
+	} `json:"databases"`
 	Files    int64
 	Bytes    int64
 	Warnings []string

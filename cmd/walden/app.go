@@ -80,6 +80,7 @@ func (e *environment) app() *cli.App {
 			e.planCommand(),
 			e.restoreCommand(),
 			e.extractCommand(),
+			e.indexCommand(),
 			e.demoCommand(),
 			e.completionCommand(),
 			e.versionCommand(),

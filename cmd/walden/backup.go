@@ -76,7 +76,10 @@ func (e *environment) backup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return e.renderBackup(m, repo)
+	if err := e.renderBackup(m, repo); err != nil {
+		return err
+	}
+	return e.refreshRollups(c.Context, t, repo, inc)
 }
 
 // showBackup tells how much is copied only while it is being copied: during a

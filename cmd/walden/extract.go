@@ -82,7 +82,7 @@ func (e *environment) extract(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	o.Repo, o.Incarnation, o.Plan, o.Logger = p.repo, p.inc, p.plan, p.log
+	o.Repo, o.Incarnation, o.Plan, o.Expect, o.Logger = p.repo, p.inc, p.plan, expectation(p.plan), p.log
 	if o.RestoreCommand, err = restoreCommand(p, " --scratch"); err != nil {
 		return err
 	}
@@ -179,6 +179,7 @@ func newExtractDocument(p *plan.Plan, o extract.Options, r *extract.Result) *ext
 		DumpSeconds: r.Dump.Seconds(), Warnings: append(append([]string(nil), p.Warnings...), r.Warnings...), Plan: p,
 		Recovery: newRecoveryDocument(r.Recovery),
 	}
+	d.Recovery.AsPlanned = asPlanned(p, r.Recovery)
 	// What it tells of the server is past: it is gone with scratch.
 	rec := d.Recovery
 	rec.LogFile, rec.SocketDirectory, rec.Port, rec.PID = "", "", 0, 0
@@ -200,7 +201,7 @@ func renderExtract(w io.Writer, d *extractDocument) {
 	fmt.Fprintf(w, "  restored  %d files, %s, of backup %s (%s), for which %s were downloaded\n",
 		d.Files, size(d.Bytes), d.Backup, size(d.Plan.Backup.Bytes), size(d.Download))
 	fmt.Fprintf(w, "  time      %s to restore, %s to replay the WAL, %s to dump\n",
-		seconds(d.RestoreSeconds), seconds(d.RecoverySeconds), seconds(d.DumpSeconds))
+		tenths(d.RestoreSeconds), tenths(d.RecoverySeconds), tenths(d.DumpSeconds))
 	if len(d.RolledBack) > 0 {
 		fmt.Fprintf(w, "  prepared  transactions that were not decided at that moment are not in it: %s\n", strings.Join(d.RolledBack, ", "))
 	}
@@ -209,6 +210,7 @@ func renderExtract(w io.Writer, d *extractDocument) {
 	}
 }
 
-func seconds(s float64) string {
+// tenths writes how long something took.
+func tenths(s float64) string {
 	return time.Duration(s * float64(time.Second)).Round(100 * time.Millisecond).String()
 }

@@ -1,16 +1,19 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/walden-pg/walden/internal/setup"
 	"github.com/walden-pg/walden/replay/plan"
+	"github.com/walden-pg/walden/replay/rate"
 	"github.com/walden-pg/walden/replay/recovery"
 	"github.com/walden-pg/walden/replay/restore"
 )
@@ -61,7 +64,7 @@ type restoreDocument struct {
 	ConfigDirectory string               `json:"config_directory,omitempty"`
 	StartCommand    string               `json:"start_command"`
 	Warnings        []string             `json:"warnings,omitempty"`
-	Partial         *partialDocument     `json:"partial,omitempty"`
+	Databases       *partialDocument     `json:"databases,omitempty"`
 	Plan            *plan.Plan           `json:"plan"`
 	Recovery        *recoveryDocument    `json:"recovery,omitempty"`
 }
@@ -103,6 +106,8 @@ func (e *environment) restore(c *cli.Context) error {
 		return err
 	}
 	d := newRestoreDocument(p, res)
+	took := rate.Measurement{DownloadBytes: res.Downloaded, DownloadSeconds: d.Seconds}
+	defer func() { noteRate(c.Context, p, took) }()
 	if !e.json {
 		if err := e.printed(func(w io.Writer) { renderRestore(w, d) }); err != nil {
 			return err
@@ -111,6 +116,9 @@ func (e *environment) restore(c *cli.Context) error {
 	if c.Bool("start") {
 		if err := e.startRestored(c, d, binDir, p.log); err != nil {
 			return err
+		}
+		if d.Seconds > 0 { // else an earlier run's work was only taken up
+			took.ReplayBytes, took.ReplaySeconds = int64(d.Recovery.LSN-p.plan.Backup.StartLSN), d.Recovery.Seconds
 		}
 	}
 	if e.json {
@@ -122,6 +130,16 @@ func (e *environment) restore(c *cli.Context) error {
 		return recovery.Told(d.Directory)
 	}
 	return nil
+}
+
+// noteRate keeps how fast a restore went, for the estimates of later plans. Where that
+// is not allowed, nothing is lost but those.
+func noteRate(ctx context.Context, p *planned, m rate.Measurement) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := rate.Record(ctx, p.repo, p.inc, m); err != nil {
+		p.log.Info("how fast the restore went is not kept for later plans", "error", err)
+	}
 }
 
 // printed renders into memory first, so that a result is written at once.
@@ -200,6 +218,9 @@ func restoreCommand(p *planned, flag string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if p.plan.Partial != "" {
+		flag += " --partial"
+	}
 	rest := fmt.Sprintf(`wal-get%s --incarnation %d "%%f" "%%p"`, flag, p.inc.Number)
 	return setup.HookCommand(exe, p.config.Path, p.name, rest), nil
 }
@@ -208,7 +229,7 @@ func newRestoreDocument(p *planned, r *restore.Result) *restoreDocument {
 	d := &restoreDocument{
 		Directory: r.Directory, Backup: r.Backup, Files: r.Files, Bytes: r.Bytes, Seconds: r.Duration.Seconds(),
 		Settings: r.Settings, Cleared: r.Cleared, ConfigDirectory: r.ConfigDirectory, StartCommand: r.StartCommand,
-		Warnings: r.Warnings, Partial: newPartialDocument(r.Databases), Plan: p.plan,
+		Warnings: r.Warnings, Databases: newPartialDocument(r.Databases), Plan: p.plan,
 	}
 	if p.config.Path == "" {
 		d.Warnings = append(d.Warnings, "the configuration came from the environment alone: restore_command needs the same WALDEN_ variables in the server's environment")
@@ -221,7 +242,7 @@ func newRestoreDocument(p *planned, r *restore.Result) *restoreDocument {
 
 func renderRestore(w io.Writer, d *restoreDocument) {
 	fmt.Fprintf(w, "restored backup %s to %s: %d files, %s, all verified, in %.1f s\n", d.Backup, d.Directory, d.Files, size(d.Bytes), d.Seconds)
-	renderPartial(w, d.Partial)
+	renderPartial(w, d.Databases)
 	fmt.Fprintf(w, "  target    %s; it will stop %s\n", d.Plan.Target, stopText(d.Plan))
 	for _, t := range d.Tablespaces {
 		fmt.Fprintf(w, "  tablespace %d  %s → %s\n", t.OID, t.From, t.To)

@@ -69,6 +69,8 @@ type Options struct {
 	Repo        *repository.Repository
 	Incarnation archive.Incarnation
 	Plan        *plan.Plan
+	// Expect is where recovery must stop; nil: where it stops is not compared.
+	Expect *recovery.Expectation
 	// Database is a name or an OID; empty: the only one of the backup, or the only
 	// one that had a table with a name of Tables.
 	Database string

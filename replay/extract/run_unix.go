@@ -216,7 +216,7 @@ func (x *extraction) replay(ctx context.Context, restored *restore.Result) (*rec
 	// Who may connect is not known before the server is: its log tells how far it is.
 	o := recovery.Options{
 		Directory: restored.Directory, ConfigDirectory: restored.ConfigDirectory, BinDir: x.BinDir,
-		HBA: private, Settings: settings, Expect: x.Plan.Stop.End, Whole: x.choice.MustBeWhole, TellLater: true, Logger: x.log,
+		HBA: private, Settings: settings, Expect: x.Expect, Whole: x.choice.MustBeWhole, TellLater: true, Logger: x.log,
 		Progress: func(p recovery.Progress) {
 			if p.Start == 0 || p.LSN < p.Start || p.End <= p.Start {
 				x.report(Replaying, 0, 0)

@@ -92,7 +92,7 @@ func (d *decision) resume(w *walk, to uint64) uint64 {
 	case w.next > to:
 		return w.next
 	case !d.s.Has(seg):
-		gap := d.s.Holes(w.path, w.next, to)[0]
+		gap, _ := d.s.FirstHole(w.path, w.next, to)
 		return d.s.SegmentSize.Number(gap.End)
 	case d.s.Details.Unreadable[seg] != "":
 		return w.next + 1
@@ -104,7 +104,7 @@ func (d *decision) resume(w *walk, to uint64) uint64 {
 func (d *decision) match(w *walk) ([]sighting, error) {
 	var list []sighting
 	add := func(h hit) {
-		h.exact = true
+		h.before = d.t.Exclusive
 		list = append(list, sighting{h, w.path.TimelineAt(h.lsn)})
 	}
 	if d.t.Kind == Name {
@@ -118,7 +118,7 @@ func (d *decision) match(w *walk) ([]sighting, error) {
 	x := d.t.XID
 	tx, err := w.firstTransaction(
 		func(ix *index.Index) bool { return ix.MinXID <= x && x <= ix.MaxXID },
-		func(t index.Transaction) bool { return t.XID == x && t.Kind.Ends() })
+		func(t index.Transaction) bool { return t.Is(x) })
 	if tx != nil {
 		add(hit{lsn: tx.LSN, end: tx.End, tx: tx})
 	}
@@ -150,9 +150,10 @@ func (d *decision) locatedElsewhere(g group, p catalog.Path, x sighting) error {
 		where += " (" + FormatTime(*at) + ")"
 	}
 	if g.path.TimelineAt(x.lsn) != x.timeline {
-		return d.unreachable(
+		e := d.unreachable(
 			fmt.Sprintf("%s on timeline %s, which is not on the way to timeline %s (%s)", where, x.timeline, g.path.Timeline, g.path),
 			fmt.Sprintf("Ask for --timeline %s", p.Timeline))
+		return d.besideFork(g, p, e)
 	}
 	// The younger copy of the segment that a timeline was left in may be missing.
 	if seg := g.path.Segment(d.s.SegmentSize.Number(x.lsn)); !d.s.Has(seg) {
@@ -164,7 +165,8 @@ func (d *decision) locatedElsewhere(g group, p catalog.Path, x sighting) error {
 	if err != nil {
 		return err
 	}
-	e := d.unreachable(where+", before every backup that leads there", "")
+	e := d.unreachable(where+", before every backup that leads there",
+		"An older backup would be needed: a backup reaches only what happened after its end")
 	e.After = after
 	return e
 }
@@ -174,7 +176,7 @@ func (d *decision) nowhere(g group) error {
 	reason, advice := "", ""
 	if d.t.Kind == XID {
 		reason = "no commit or rollback of it is in the archived WAL"
-		advice = "Ids of subtransactions, and of transactions that only read, are never found; " +
+		advice = "A transaction that only read has none; one that was still running, or prepared, where the WAL ends has none yet: " +
 			"a prepared transaction counts from its COMMIT PREPARED or ROLLBACK PREPARED"
 	} else {
 		reason = "no restore point of that name is in the archived WAL"
