@@ -19,14 +19,14 @@ import (
 // busyTables fills a database with tables that have an index of every kind.
 const busyTables = `
 	CREATE TABLE busy (id int, n int, t text, p point, r int4range, a int[]);
-	INSERT INTO busy SELECT i, i % 1000, md5(i::text), point(i % 100, i / 100), int4range(i, i + 5), ARRAY[i % 7, i % 11] FROM generate_series(1, 40000) i;
+	INSERT INTO busy SELECT i, i % 1000, md5(i::text), point(i % 100, i / 100), int4range(i, i + 5), ARRAY[i % 7, i % 11] FROM generate_series(1, 15000) i;
 	CREATE INDEX busy_btree ON busy (id);
 	CREATE INDEX busy_hash ON busy USING hash (n);
 	CREATE INDEX busy_gin ON busy USING gin (a);
 	CREATE INDEX busy_gist ON busy USING gist (r);
 	CREATE INDEX busy_spgist ON busy USING spgist (p);
 	CREATE INDEX busy_brin ON busy USING brin (id);
-	CREATE TABLE still AS SELECT i, md5(i::text) t FROM generate_series(1, 40000) i;
+	CREATE TABLE still AS SELECT i, md5(i::text) t FROM generate_series(1, 15000) i;
 	CREATE INDEX still_hash ON still USING hash (t);
 	CREATE UNLOGGED TABLE fleeting AS SELECT i FROM generate_series(1, 1000) i;
 	CREATE SEQUENCE counter;
@@ -58,7 +58,7 @@ var busyRounds = []string{
 	"REINDEX TABLE busy",
 	"VACUUM FULL still",
 	"SELECT lo_unlink(lo_from_bytea(0, 'walden'))",
-	"DELETE FROM busy WHERE id > 20000",
+	"DELETE FROM busy WHERE id > 8000",
 	"VACUUM (FREEZE, TRUNCATE) busy",
 }
 
@@ -137,6 +137,9 @@ type partial struct {
 func TestPartialRestore(t *testing.T) {
 	for _, major := range pgtest.Majors() {
 		for _, checksums := range []bool{true, false} {
+			if checksums && major != pgtest.Newest() {
+				continue // without is the harder case
+			}
 			t.Run(fmt.Sprintf("%d/checksums=%v", major, checksums), func(t *testing.T) {
 				s := newSite(t, siteOptions{major: major, noChecksums: !checksums, settings: map[string]string{"autovacuum": "off", "wal_keep_size": "0"}})
 				space := filepath.Join(s.dir, "space")
