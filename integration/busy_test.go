@@ -49,26 +49,29 @@ func newBusy(t *testing.T, major int, seed uint64) *busy {
 	b.begin("a")()
 	b.backups = append(b.backups, b.backup())
 	b.live("b")
-	b.archiveAll()
 	b.promote("second", 1)
 	b.live("c")
-	b.archiveAll()
 	b.promote("third", wal.TimelineID(1+b.random.IntN(2)))
 	b.live("d")
-	b.archiveAll()
 	for tli := wal.TimelineID(1); tli <= 3; tli++ {
 		b.ways[tli] = b.readWay(tli)
 	}
 	return b
 }
 
-// live works, takes a backup meanwhile, and works on.
+// idle is how long nothing happens at the end of each timeline.
+const idle = time.Second
+
+// live works, takes a backup meanwhile, works on, and idles.
 func (b *busy) live(round string) {
 	b.t.Helper()
 	wait := b.begin(round)
 	b.backups = append(b.backups, b.backup())
 	wait()
 	b.begin(round + "2")()
+	time.Sleep(idle)
+	b.pg.Exec("SELECT pg_create_restore_point('quiet')")
+	b.archiveAll()
 }
 
 // promote goes back to some transaction on the way to a timeline, and on from there as

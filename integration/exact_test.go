@@ -83,8 +83,12 @@ func (b *busy) wish(r *rand.Rand) wish {
 	case 8, 9, 10, 11:
 		at := e.time.Add([]time.Duration{0, 0, -1, 1, -500, 500}[r.IntN(6)] * time.Microsecond)
 		if r.IntN(6) == 0 { // around the beginning and the end of it all
-			edge := []time.Time{ends[0].time, ends[len(ends)-1].time}[r.IntN(2)]
-			at = edge.Add(time.Duration(r.IntN(4000)-2000) * time.Millisecond)
+			last := ends[len(ends)-1].time
+			at = []time.Time{
+				ends[0].time.Add(time.Duration(r.IntN(4000)-2000) * time.Millisecond),
+				last.Add(time.Duration(r.Int64N(int64(idle)))), // nothing happens then, until a restore point
+				last.Add(time.Duration(r.IntN(4000)-2000) * time.Millisecond),
+			}[r.IntN(3)]
 		}
 		w.kind, w.value = "time", at.Format("2006-01-02 15:04:05.000000+00")
 	default:
@@ -193,9 +197,9 @@ func exact(t *testing.T, major int, seed uint64, n, restoreEvery int) counts {
 func TestExactTargets(t *testing.T) {
 	majors := pgtest.Majors()
 	for i, major := range majors {
-		n := 8
+		n := 6
 		if i == 0 {
-			n = 16
+			n = 12
 		}
 		t.Run(fmt.Sprint(major), func(t *testing.T) { exact(t, major, uint64(major), n, 4) })
 	}

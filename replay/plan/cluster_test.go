@@ -329,6 +329,18 @@ func fill(s *catalog.Snapshot, n plan.Needs, indexes map[wal.Segment]*index.Inde
 			}
 		}
 	}
+	for _, scan := range n.Scans {
+		x := s.Details.NewScan(scan)
+		for n := scan.From; n <= scan.To; n++ {
+			if seg := scan.Path.Segment(n); s.Has(seg) {
+				ix, err := read(seg)
+				if err := x.Add(seg, ix, err); err != nil {
+					return err
+				}
+			}
+		}
+		x.End()
+	}
 	for i, list := range [][]wal.Segment{n.Segments, n.Transactions} {
 		for _, seg := range list {
 			if ix, err := read(seg); err != nil {

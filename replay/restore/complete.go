@@ -29,7 +29,7 @@ var standardDirectories = []string{
 func (r *restorer) complete(ctx context.Context) error {
 	copySegments := func() error { return r.copySegments(ctx) }
 	steps := []func() error{
-		r.checkControl, r.makeDirectories, r.makeIncluded, r.makeLinks, r.rewriteMap, copySegments, r.configure,
+		r.checkControl, r.makeDirectories, r.makeIncluded, r.makeLinks, r.rewriteMap, r.dropFuture, copySegments, r.configure,
 		r.syncAll, r.placeControl, r.unmarkAll,
 	}
 	for _, step := range steps {
@@ -250,6 +250,10 @@ func (r *restorer) startCommand() string {
 // warn gathers what a person should know.
 func (r *restorer) warn() []string {
 	list := append([]string(nil), r.plan.Warnings...)
+	for _, name := range r.dropped {
+		list = append(list, fmt.Sprintf("%s was left out (pg_verifybackup will miss it): its transaction was prepared after the backup began, "+
+			"and comes from the WAL; PostgreSQL 17 and later lose it where the file is there too", name))
+	}
 	if c := r.options.Databases; c != nil && len(c.Hollow) > 0 {
 		list = append(list, fmt.Sprintf("this is no whole cluster: the files of %s are zeros, and whoever connects there gets errors. "+
 			"Drop these databases once the cluster is open for writing, then run ALTER SYSTEM RESET ignore_invalid_pages and restart. "+

@@ -75,6 +75,7 @@ type restorer struct {
 	copier   *copier
 	tree     *tree
 	seen     map[string]bool // of the files that no backup is without
+	dropped  []string        // see dropFuture
 
 	hollowFiles, hollowBytes int64
 }
