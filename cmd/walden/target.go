@@ -101,7 +101,7 @@ func (e *environment) makePlan(c *cli.Context) (*planned, error) {
 // prove loads what the target needs and decides.
 func prove(ctx context.Context, repo *repository.Repository, inc archive.Incarnation, want plan.Target) (*plan.Plan, error) {
 	r := catalog.NewReader(repo, archive.New(repo, inc), 0)
-	snap, err := r.Load(ctx)
+	snap, err := r.Sketch(ctx)
 	if err != nil {
 		return nil, err
 	}

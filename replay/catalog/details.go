@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -42,6 +41,9 @@ type LinkState struct {
 
 // Needs is what a plan lacks in a Snapshot. Reader.Fill gets it.
 type Needs struct {
+	// Lists are stretches of WAL whose segments must be listed: until then they
+	// are taken for present (Snapshot.Unlisted). Whatever else is needed is asked for after that.
+	Lists []Stretch
 	// Chains are runs of segments, each following the one before it on a path.
 	// Their indexes are needed, and that neighbours have been joined.
 	Chains [][]wal.Segment
@@ -55,7 +57,7 @@ type Needs struct {
 
 // Empty reports whether nothing is lacking.
 func (n Needs) Empty() bool {
-	return len(n.Chains) == 0 && len(n.Segments) == 0 && len(n.Transactions) == 0 && len(n.Bases) == 0
+	return len(n.Lists) == 0 && len(n.Chains) == 0 && len(n.Segments) == 0 && len(n.Transactions) == 0 && len(n.Bases) == 0
 }
 
 // Add records what a segment's index says; with transactions, its list is
@@ -72,41 +74,6 @@ func (d *Details) Add(ix *index.Index, transactions bool) {
 	case !d.Transactions[ix.Segment]:
 		d.Indexes[ix.Segment] = ix.Compact()
 	}
-}
-
-// Chain adds consecutive segments of a path to a Snapshot's Details, and joins
-// each with the one before.
-type Chain struct {
-	details  *Details
-	joiner   *index.Joiner
-	previous wal.Segment
-}
-
-// NewChain begins a Chain.
-func (d *Details) NewChain() *Chain { return &Chain{details: d, joiner: &index.Joiner{}} }
-
-// Add takes the next segment: its index, or unreadable, which says why there is
-// none. What does not fit is recorded in the Details; an error is a bug in an index.
-func (c *Chain) Add(seg wal.Segment, ix *index.Index, unreadable error) error {
-	if unreadable != nil {
-		c.details.AddUnreadable(seg, unreadable.Error())
-		c.joiner, c.previous = &index.Joiner{}, wal.Segment{}
-		return nil
-	}
-	joined, err := c.joiner.Add(ix)
-	switch {
-	case err != nil && c.previous == (wal.Segment{}):
-		return fmt.Errorf("segment %s: %w", seg.Name(), err) // it had nothing to disagree with
-	case err != nil:
-		c.details.AddLink(Link{From: c.previous, To: seg}, LinkState{Broken: err.Error()})
-		c.joiner, c.previous = &index.Joiner{}, wal.Segment{}
-		return c.Add(seg, ix, nil)
-	case c.previous != (wal.Segment{}):
-		c.details.AddLink(Link{From: c.previous, To: seg}, LinkState{Joined: joined})
-	}
-	c.details.Add(ix, false)
-	c.previous = seg
-	return nil
 }
 
 // AddLink records the result of joining two segments.

@@ -110,7 +110,7 @@ func (t *Timeline) joinLive() {
 	slices.SortFunc(all, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
 	t.Ranges = all[:0]
 	for _, r := range all {
-		if n := len(t.Ranges); n > 0 && t.Ranges[n-1].End == r.Start {
+		if n := len(t.Ranges); n > 0 && t.Ranges[n-1].End == r.Start && t.Ranges[n-1].assumed == r.assumed {
 			t.Ranges[n-1].extend(r)
 			continue
 		}
@@ -181,6 +181,7 @@ func (s *Snapshot) LiveSegment(seg wal.Segment) (l Live, ok bool) {
 // EndOf is where the archived bytes of a segment end that recovery is given
 // (Has): its end, or for one in fragments perhaps a position before it.
 func (s *Snapshot) EndOf(seg wal.Segment) wal.LSN {
+	s.ask(seg.Timeline, seg.Number, seg.Number)
 	if r, ok := s.rangeOf(seg); ok && r.Last == seg.Number {
 		return r.End
 	}

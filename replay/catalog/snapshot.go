@@ -34,6 +34,9 @@ type Snapshot struct {
 
 	// Details is what has been learned beyond the overview; see Needs.
 	Details Details `json:"-"`
+
+	asked   []Stretch // see Unlisted
+	rollups rollups
 }
 
 // Backup is one complete backup, as its manifest tells.
@@ -103,6 +106,8 @@ type Timeline struct {
 	Live []Live `json:"live,omitempty"`
 	// Partials are the names of partial segments. Recovery never asks for them.
 	Partials []string `json:"partials,omitempty"`
+
+	listing *listing // nil: all is listed
 }
 
 // Range is an unbroken run of WAL of one timeline. All its segments are complete
@@ -122,6 +127,8 @@ type Range struct {
 	// Segments is how many they are, StoredBytes what they and fragments occupy.
 	Segments    uint64 `json:"segments"`
 	StoredBytes int64  `json:"stored_bytes"`
+
+	assumed bool // not listed yet
 }
 
 // NewRange is the run of the complete segments numbered first to last.
@@ -175,6 +182,7 @@ func (s *Snapshot) Segment(tli wal.TimelineID, number uint64) wal.Segment {
 // Has reports whether recovery is given the segment: it is archived, or fragments
 // of its beginning are and nothing that comes later (see IsOpen).
 func (s *Snapshot) Has(seg wal.Segment) bool {
+	s.ask(seg.Timeline, seg.Number, seg.Number)
 	_, ok := s.rangeOf(seg)
 	return ok
 }

@@ -158,7 +158,11 @@ func (d *decision) settings(p catalog.Path, last uint64) []Setting {
 // (access/transam/xlogprefetcher.c).
 const prefetchSince = 15
 
-// breaksAfter tells whether there is a segment that recovery cannot have behind
+// readAhead bounds how far PostgreSQL can read ahead, in bytes: the largest
+// wal_decode_buffer_size there is, and the largest record.
+const readAhead = 2 << 30
+
+// breaksAfter tells whether there is a segment that recovery cannot have close behind
 // the last one it needs. PostgreSQL reading ahead would ask for it before it
 // has come to the target, be refused, and give up.
 func (d *decision) breaksAfter(p catalog.Path, last uint64) bool {
@@ -166,8 +170,9 @@ func (d *decision) breaksAfter(p catalog.Path, last uint64) bool {
 	if !any || end <= last {
 		return false
 	}
+	end = min(end, last+1+uint64(readAhead/d.s.SegmentSize.Bytes()))
 	for seg := range d.s.Details.Unreadable {
-		if seg.Number > last && p.Segment(seg.Number) == seg {
+		if seg.Number > last && seg.Number <= end && p.Segment(seg.Number) == seg {
 			return true
 		}
 	}
@@ -315,6 +320,31 @@ func (d *decision) otherBranches(p *Plan) []string {
 		}
 	}
 	return list
+}
+
+// mayWarnOfBranches tells whether otherBranches can have anything to say: a timeline
+// that was left has WAL of after the fork, and for a time target the way chosen has nothing
+// between the fork and the stop. To look closer takes a listing of all WAL.
+func (d *decision) mayWarnOfBranches(p *Plan) bool {
+	mine, err := d.s.Path(p.Timeline)
+	if err != nil || d.t.Kind != Time && !newestByDefault(d.t) {
+		return false
+	}
+	return slices.ContainsFunc(d.s.Timelines, func(t catalog.Timeline) bool {
+		other, err := d.s.Path(t.ID)
+		if err != nil {
+			return false
+		}
+		fork, ok := mine.Divergence(other)
+		last, any := d.s.LastOn(other)
+		switch {
+		case !ok || !any || d.s.EndOf(other.Segment(last)) <= fork:
+			return false
+		case d.t.Kind == Time:
+			return p.Stop.LSN >= fork && (p.Stop.LastKept == nil || p.Stop.LastKept.LSN < fork)
+		}
+		return true
+	})
 }
 
 // newestByDefault tells whether the timeline decides what the target is, and

@@ -133,8 +133,22 @@ func (e *evaluation) goal() uint64 {
 		return max(stop, last)
 	case e.d.t.Kind == LSN && e.d.t.LSN >= e.backup.StopLSN:
 		return size.Number(e.d.t.LSN)
+	case e.d.t.Kind == Time:
+		return max(stop, size.Number(e.nextBackup()))
 	}
 	return stop
+}
+
+// nextBackup is where the first backup on the path begins that was begun after the
+// time that is the target: it will not lie far behind. 0: there is none.
+func (e *evaluation) nextBackup() wal.LSN {
+	var next wal.LSN
+	for _, b := range e.d.s.Backups {
+		if b.StartTime.After(e.d.t.Time) && b.StartLSN > e.backup.StopLSN && e.path.Belongs(b) == "" && (next == 0 || b.StartLSN < next) {
+			next = b.StartLSN
+		}
+	}
+	return next
 }
 
 // learn takes from the current segment what decides whether the backup is sound.

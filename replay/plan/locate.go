@@ -92,7 +92,7 @@ func (d *decision) resume(w *walk, to uint64) uint64 {
 	case w.next > to:
 		return w.next
 	case !d.s.Has(seg):
-		gap := d.s.Holes(w.path, w.next, to)[0]
+		gap, _ := d.s.FirstHole(w.path, w.next, to)
 		return d.s.SegmentSize.Number(gap.End)
 	case d.s.Details.Unreadable[seg] != "":
 		return w.next + 1

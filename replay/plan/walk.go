@@ -56,7 +56,7 @@ func (w *walk) step() (ok bool, hole *catalog.Gap, err error) {
 		if !any || last < n {
 			return false, nil, nil
 		}
-		gap := s.Holes(w.path, from, last)[0]
+		gap, _ := s.FirstHole(w.path, from, last)
 		return false, &gap, nil
 	}
 	if why, bad := s.Details.Unreadable[seg]; bad {
@@ -91,8 +91,7 @@ func (w *walk) step() (ok bool, hole *catalog.Gap, err error) {
 func (w *walk) ask(n uint64) error {
 	s := w.d.s
 	portion := min(max(n-w.first, firstPortion), lastPortion)
-	end, _ := s.RunEnd(w.path, n)
-	end = min(end, max(n+portion-1, w.goal))
+	end, _ := s.RunWithin(w.path, n, max(n+portion-1, w.goal))
 	from := n
 	for from > w.first {
 		from--
