@@ -17,7 +17,6 @@ const (
 	SectionLandmarks     uint16 = 0x12
 	SectionEdges         uint16 = 0x13
 	SectionChangedBlocks uint16 = 0x14 // reserved
-	SectionNames         uint16 = 0x15 // reserved
 )
 
 // sectionVersion is the version of all sections so far: the one this package

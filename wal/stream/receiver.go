@@ -99,6 +99,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 	g.Go(func() error { return r.shipper.run(background) })
 	g.Go(func() error { return r.shipper.sweeper.run(background) })
 	g.Go(func() error { return r.keepSlots(background) })
+	g.Go(func() error { return r.keepNames(background) })
 	if r.o.Acknowledge == Local {
 		g.Go(func() error { return r.syncSpool(background) })
 	}
