@@ -24,7 +24,7 @@ func read(t *testing.T, major int, write func(b *waltest.Builder)) ([]record.Rec
 	var decoded []record.Decoded
 	for r.Next() {
 		rec := *r.Record()
-		rec.Data = bytes.Clone(rec.Data)
+		rec.Data = bytes.Clone(rec.Bytes())
 		var d record.Decoded
 		if err := rec.Decode(&d); err != nil {
 			t.Fatal(err)
@@ -352,7 +352,7 @@ func FuzzDecode(f *testing.F) {
 	b.OnlineCheckpoint(1, noon)
 	r := record.NewReader(bytes.NewReader(all(b)), options(b))
 	for r.Next() {
-		f.Add(r.Record().Data, r.Record().Info, uint8(17), false)
+		f.Add(r.Record().Bytes(), r.Record().Info, uint8(17), false)
 	}
 	f.Fuzz(func(t *testing.T, data []byte, info, major uint8, truncated bool) {
 		rec := record.Record{

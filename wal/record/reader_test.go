@@ -195,11 +195,11 @@ func TestReaderBoundsMemory(t *testing.T) {
 	b.CommitWith(9, noon, waltest.Transaction{Subxacts: make([]uint32, 200000)})
 	b.FillSegment()
 	r := record.NewReader(bytes.NewReader(all(b)), options(b))
-	if !r.Next() || !r.Record().Truncated || len(r.Record().Data) != record.KeepBytes-record.HeaderSize {
-		t.Fatalf("a long message: %d bytes kept, %v", len(r.Record().Data), r.Err())
+	if !r.Next() || !r.Record().Truncated || len(r.Record().Bytes()) != record.KeepBytes-record.HeaderSize {
+		t.Fatalf("a long message: %d bytes kept, %v", len(r.Record().Bytes()), r.Err())
 	}
-	if !r.Next() || r.Record().Truncated || len(r.Record().Data) < 800000 {
-		t.Fatalf("a long commit: %d bytes kept, %v", len(r.Record().Data), r.Err())
+	if !r.Next() || r.Record().Truncated || len(r.Record().Bytes()) < 800000 {
+		t.Fatalf("a long commit: %d bytes kept, %v", len(r.Record().Bytes()), r.Err())
 	}
 }
 

@@ -148,7 +148,8 @@ func (r *Reader) afterSwitch(place wal.LSN) error {
 // the record was given up, and the walk goes on at pos.
 func (r *Reader) assemble(total uint32) bool {
 	start := r.pos
-	s := span{start: start, total: total, limit: KeepBytes, kept: r.kept[:0]}
+	r.pages.reset()
+	s := span{start: start, total: total, pages: &r.pages}
 	l := start
 	for {
 		n := min(int64(wal.PageSize-l.PageOffset()), int64(total-s.got))
@@ -156,10 +157,9 @@ func (r *Reader) assemble(total uint32) bool {
 			return false
 		}
 		headed := s.add(r.buf[l-r.base : int64(l-r.base)+n])
-		r.kept = s.kept
 		l += wal.LSN(n)
 		if headed {
-			if err := r.checkHeader(s.header, start); err != nil {
+			if err := r.checkHeader(&s.header, start); err != nil {
 				r.fail(err)
 				return false
 			}
@@ -192,7 +192,17 @@ func (r *Reader) finish(s *span, end wal.LSN) bool {
 		r.fail(r.crcError(s.start))
 		return false
 	}
-	return r.deliver(s.start, end.Align(), s.header, s.kept[HeaderSize:], uint32(len(s.kept)) < s.total)
+	rec := &r.rec
+	rec.Header, rec.Data, rec.pages = s.header, nil, nil
+	rec.Truncated = HeaderSize+uint32(r.pages.have) < s.total
+	switch len(r.pages.list) {
+	case 0:
+	case 1:
+		rec.Data = r.pages.list[0]
+	default:
+		rec.pages = &r.pages
+	}
+	return r.deliver(s.start, end.Align())
 }
 
 // span gathers a record that comes in parts.
@@ -201,41 +211,95 @@ type span struct {
 	total  uint32
 	got    uint32
 	crc    uint32 // of what follows the fixed header
-	header Header // once got reaches HeaderSize
-	limit  int
-	kept   []byte
+	fixed  [HeaderSize]byte
+	header Header     // once got reaches HeaderSize
+	pages  *pageParts // of what follows the fixed header, as far as it is kept
 }
 
 // add takes the next part, and reports whether it completed the fixed header.
 func (s *span) add(part []byte) (headed bool) {
 	if s.got < HeaderSize {
-		n := min(len(part), HeaderSize-int(s.got))
-		s.kept = append(s.kept, part[:n]...)
+		n := copy(s.fixed[s.got:], part)
 		s.got += uint32(n)
 		part = part[n:]
 		if s.got < HeaderSize {
 			return false
 		}
-		s.header = ParseHeader(s.kept)
+		s.header = ParseHeader(s.fixed[:])
+		s.pages.limit = KeepBytes - HeaderSize
 		if s.header.RMGR == RMTransaction {
-			s.limit = KeepTransactionBytes
+			s.pages.limit = KeepTransactionBytes - HeaderSize
 		}
 		headed = true
 	}
 	s.crc = crc32.Update(s.crc, castagnoli, part)
-	s.kept = append(s.kept, part[:min(len(part), s.limit-len(s.kept))]...)
+	s.pages.add(part)
 	s.got += uint32(len(part))
 	return headed
 }
 
 func (s *span) sound() bool {
-	return crc32.Update(s.crc, castagnoli, s.kept[:20]) == s.header.CRC
+	return crc32.Update(s.crc, castagnoli, s.fixed[:20]) == s.header.CRC
 }
 
 // tail describes the record as far as it came.
 func (s *span) tail() Tail {
-	return Tail{
-		LSN: s.start, Length: s.total, Have: s.got, CRC: s.crc,
-		Bytes: bytes.Clone(s.kept[:min(len(s.kept), KeepBytes)]),
+	kept := bytes.Clone(s.fixed[:min(s.got, HeaderSize)])
+	for _, part := range s.pages.list {
+		kept = append(kept, part[:min(len(part), KeepBytes-len(kept))]...)
 	}
+	return Tail{LSN: s.start, Length: s.total, Have: s.got, CRC: s.crc, Bytes: kept}
+}
+
+// pageParts is what is kept of a record that crosses pages, without its fixed
+// header. The parts stay where they are, in the Reader's chunk, until that is
+// needed for the next one: most records are not decoded, and of those that are
+// most bytes are images of pages, which nobody looks at.
+type pageParts struct {
+	list  [][]byte // in order; none is empty
+	have  int      // bytes in list
+	limit int      // of have
+	store []byte   // what was saved of them
+	saved bool     // list[0] lies in store
+	joint []byte   // what crosses from one part to the next, joined
+}
+
+func (p *pageParts) reset() {
+	p.list, p.have, p.saved = p.list[:0], 0, false
+}
+
+func (p *pageParts) add(part []byte) {
+	part = part[:min(len(part), p.limit-p.have)]
+	if len(part) > 0 {
+		p.list = append(p.list, part)
+		p.have += len(part)
+	}
+}
+
+// save moves the parts to memory of their own, where they become one.
+func (p *pageParts) save() {
+	rest := p.list
+	switch {
+	case len(rest) == 0:
+		return
+	case p.saved:
+		rest = rest[1:]
+	default:
+		p.store = p.store[:0]
+	}
+	for _, part := range rest {
+		p.store = append(p.store, part...)
+	}
+	p.list = append(p.list[:0], p.store)
+	p.saved = true
+}
+
+// Bytes is what follows the record's header, as far as it is kept, in one piece.
+// It is valid as long as the record.
+func (r *Record) Bytes() []byte {
+	if r.pages != nil {
+		r.pages.save()
+		r.Data, r.pages = r.pages.list[0], nil
+	}
+	return r.Data
 }
