@@ -44,9 +44,9 @@ type Range struct {
 	Bytes int64
 }
 
-// fileOf takes apart the key of a file in the archive; ok is false for a key
+// FileOf takes apart the key of a file in the archive; ok is false for a key
 // under which none is ever stored.
-func (a *Archive) fileOf(key string) (wal.File, bool) {
+func (a *Archive) FileOf(key string) (wal.File, bool) {
 	f, err := wal.ParseFile(path.Base(key), a.inc.SegmentSize)
 	return f, err == nil && FileKey(a.inc, f) == key
 }
@@ -80,7 +80,7 @@ func (a *Archive) timelines(ctx context.Context) (dirs, histories []wal.Timeline
 			}
 			continue
 		}
-		if f, ok := a.fileOf(walPrefix(a.inc) + e.Name); ok {
+		if f, ok := a.FileOf(walPrefix(a.inc) + e.Name); ok {
 			histories = append(histories, f.Timeline)
 		}
 	}
