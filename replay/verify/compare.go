@@ -36,7 +36,10 @@ func (c *checker) compare(ctx context.Context) (*catalog.Snapshot, error) {
 		}
 	}
 	c.superseded(snap)
-	return snap, c.compareRecord(ctx, snap)
+	if err := c.compareRecord(ctx, snap); err != nil {
+		return nil, err
+	}
+	return snap, c.missingRecord(ctx)
 }
 
 // needs notes the packs and tables of a manifest, and lets go of what is not needed of it.
@@ -88,7 +91,16 @@ func (c *checker) compareWAL(snap *catalog.Snapshot, gaps []catalog.Gap) {
 		if g.Start != first.Start() {
 			p = place{key: archive.FragmentKey(c.inc, archive.Fragment{Segment: first, From: int64(g.Start - first.Start()), To: c.inc.SegmentSize.Bytes()}), kind: KindFragment}
 		}
-		c.find(p, g.String(), effect{cuts: []cut{{g.Timeline, g.Start, g.End}}, unless: "no backup needs this WAL"})
+		x := cut{g.Timeline, g.Start, g.End}
+		next := first
+		next.Number++
+		if l := c.live[first]; l != nil && g.Segments == 1 && !snap.Has(next) {
+			x.to = x.from // the segment was not complete: its end was never there
+			for _, f := range l.Fragments {
+				x.to = max(x.to, first.Start()+wal.LSN(f.To))
+			}
+		}
+		c.find(p, g.String(), effect{cuts: []cut{x}, unless: "no backup needs this WAL"})
 	}
 	for _, t := range snap.Timelines {
 		if t.HistoryState != catalog.HistoryMissing {
@@ -269,6 +281,22 @@ func (c *checker) compareRecord(ctx context.Context, snap *catalog.Snapshot) err
 			e = effect{cuts: []cut{{p.fragment.Segment.Timeline, from, start + wal.LSN(p.fragment.To)}}, unless: e.unless}
 		}
 		c.find(p, since, e)
+	}
+	return nil
+}
+
+// missingRecord finds out whether one of the last records has gone: they are
+// numbered without a hole, and the last few stay.
+func (c *checker) missingRecord(ctx context.Context) error {
+	list, err := recordNumbers(ctx, c.repo, c.inc)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	for i := range min(uint32(keptRecords), list[0]) {
+		if n := list[0] - i; !slices.Contains(list, n) {
+			p := place{key: recordKey(c.inc, n), kind: KindRecord}
+			c.find(p, fmt.Sprintf("it does not exist, or a later one has gone: of the last %d records one is missing", keptRecords), c.effectOf(p))
+		}
 	}
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 // were last read whole at the same time.
 type run struct {
 	first, last string
-	read        int64 // seconds since 1970; 0: never
+	read        int64 // milliseconds since 1970; 0: never
 }
 
 // names yields the names of a run.
@@ -170,6 +170,6 @@ func moment(read int64) *time.Time {
 	if read == 0 {
 		return nil
 	}
-	t := time.Unix(read, 0).UTC()
+	t := time.UnixMilli(read).UTC()
 	return &t
 }

@@ -190,19 +190,19 @@ func (c *checker) settle(ctx context.Context, s seen) error {
 	if c.old != nil {
 		read, _ = c.old.inventory.find(rest)
 	}
-	switch {
-	case s.damage != nil:
-		read = 0
-	case s.whole:
-		if c.limit > 0 && c.due(read) {
-			c.tally.Due.add(s.info.Size)
-			c.tally.Read.add(s.info.Size)
-		}
-		read = c.began.Unix()
-	case c.limit > 0 && c.due(read) && s.kind != KindUnknown:
-		c.tally.Due.add(s.info.Size)
-	}
 	if s.kind != KindRecord && s.kind != KindUnknown {
+		if c.due(read) {
+			c.tally.Due.add(s.info.Size)
+		}
+		switch {
+		case s.damage != nil:
+			read = 0
+		case s.whole:
+			if c.due(read) {
+				c.tally.Read.add(s.info.Size)
+			}
+			read = c.began.UnixMilli()
+		}
 		c.found.add(rest, read)
 	}
 	if s.damage != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/walden-pg/walden/replay/catalog"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/archive"
+	"github.com/walden-pg/walden/wal/index"
 )
 
 // maxConsequences bounds the findings whose consequences are worked out in moments: each
@@ -21,14 +22,13 @@ func (c *checker) conclude(ctx context.Context, snap *catalog.Snapshot) error {
 	if len(c.findings) == 0 {
 		return nil
 	}
-	w := &thought{c: c, parents: map[wal.TimelineID]wal.History{}}
+	w := &thought{c: c, parents: map[wal.TimelineID]wal.History{}, read: map[wal.Segment]*index.Index{}}
 	if err := w.prepare(ctx, snap); err != nil {
 		return err
 	}
 	for i, f := range c.findings {
 		switch {
 		case f.effect.all != "":
-			f.Consequence = f.effect.all
 		case i >= maxConsequences:
 			f.Consequence = fmt.Sprintf("not worked out: there are more than %d findings", maxConsequences)
 		default:
@@ -49,13 +49,22 @@ type thought struct {
 	windows map[wal.TimelineID][]catalog.Window
 	// parents are histories as other files tell them.
 	parents map[wal.TimelineID]wal.History
+	// read are the indexes that have been read.
+	read map[wal.Segment]*index.Index
 }
 
 // prepare takes all findings back.
 func (w *thought) prepare(ctx context.Context, snap *catalog.Snapshot) error {
 	w.sound = *snap
 	w.sound.Details = catalog.Details{}
-	w.sound.Timelines = slices.Clone(snap.Timelines)
+	w.sound.Timelines = make([]catalog.Timeline, len(snap.Timelines))
+	for i, t := range snap.Timelines {
+		// Without what was listed: else the catalogue would go by that.
+		w.sound.Timelines[i] = catalog.Timeline{
+			ID: t.ID, HistoryState: t.HistoryState, History: t.History, Parent: t.Parent, Switch: t.Switch, Reason: t.Reason,
+			Ranges: t.Ranges, Live: t.Live, Partials: t.Partials,
+		}
+	}
 	w.learnHistories()
 	for i := range w.sound.Timelines {
 		t := &w.sound.Timelines[i]
@@ -80,7 +89,7 @@ func (w *thought) prepare(ctx context.Context, snap *catalog.Snapshot) error {
 		}
 	}
 	slices.SortFunc(w.sound.Backups, func(a, b catalog.Backup) int { return strings.Compare(a.ID, b.ID) })
-	if err := w.fill(ctx, &w.sound); err != nil {
+	if err := w.fill(ctx, &w.sound, nil); err != nil {
 		return err
 	}
 	w.windows = map[wal.TimelineID][]catalog.Window{}
@@ -119,12 +128,27 @@ func (w *thought) learnHistories() {
 	}
 }
 
-// fill gets what the times of windows' ends need. What cannot be read for that is no news
-// here: findings are taken back one by one.
-func (w *thought) fill(ctx context.Context, s *catalog.Snapshot) error {
-	err := w.c.reader.Satisfy(ctx, s, func() (catalog.Needs, error) { return s.WindowNeeds(), nil })
+// fill gets what the ends of windows and their times need. What cannot be read for that is no
+// news here: findings are taken back one by one. Of WAL that was found wanting, but for what
+// own is about, the index tells nothing of how it was.
+func (w *thought) fill(ctx context.Context, s *catalog.Snapshot, own *Finding) error {
+	s.Details = catalog.Details{Indexes: maps.Clone(w.read)}
+	if err := w.c.reader.Satisfy(ctx, s, func() (catalog.Needs, error) { return s.WindowNeeds(), nil }); err != nil {
+		return err
+	}
+	maps.Copy(w.read, s.Details.Indexes)
 	s.Details.Unreadable, s.Details.Links = nil, nil
-	return err
+	for _, f := range w.c.findings {
+		if f == own {
+			continue
+		}
+		for _, x := range w.c.cutsOf(f.effect) {
+			maps.DeleteFunc(s.Details.Indexes, func(seg wal.Segment, _ *index.Index) bool {
+				return seg.Timeline == x.timeline && seg.Start() < x.to && x.from < seg.End()
+			})
+		}
+	}
+	return nil
 }
 
 // without works out a finding's consequence.
@@ -143,7 +167,7 @@ func (w *thought) without(ctx context.Context, f *Finding) error {
 		}
 	}
 	s.Backups = slices.DeleteFunc(slices.Clone(w.sound.Backups), func(b catalog.Backup) bool { return slices.Contains(f.effect.backups, b.ID) })
-	if err := w.fill(ctx, &s); err != nil {
+	if err := w.fill(ctx, &s, f); err != nil {
 		return err
 	}
 	left := map[string]bool{}

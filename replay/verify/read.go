@@ -112,7 +112,7 @@ func (r *reading) objects(ctx context.Context, dir string, list []string, done [
 	}, func(i int, s seen) error {
 		read := int64(0)
 		if s.whole {
-			read = c.began.Unix()
+			read = c.began.UnixMilli()
 			c.tally.Read.add(s.footer.StoredSize())
 			c.progress(Progress{Phase: Reading, Bytes: c.tally.Read.Bytes, TotalBytes: c.tally.Due.Bytes})
 		}

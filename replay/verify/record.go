@@ -24,8 +24,8 @@ const (
 	recordDir    = "verified/"
 	// maxRecord bounds the raw bytes of a record that is read.
 	maxRecord = 256 << 20
-	// keptRecords is how many records stay: of the newest one damage can be seen, and an
-	// older one serves in its place.
+	// keptRecords is how many records stay: should the newest be damaged, an older one
+	// serves in its place, and where there are fewer, one has gone.
 	keptRecords = 3
 	// recordedFindings bounds the findings in a record.
 	recordedFindings = 1000
@@ -123,7 +123,7 @@ func decodeRecord(b []byte) (*record, error) {
 				x.last = x.first
 			}
 			if stored.Read != nil {
-				x.read = stored.Read.Unix()
+				x.read = stored.Read.UnixMilli()
 			}
 			if n := len(runs); x.first == "" || !x.counts() || n > 0 && runs[n-1].last >= x.first {
 				return nil, fmt.Errorf("its run of objects from %q to %q makes no sense", x.first, x.last)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -244,7 +245,7 @@ type checker struct {
 	tally   Incarnation
 	old     *record // nil: there is none
 	found   *inventory
-	limit   int64 // what was last read before is to be read, as seconds since 1970
+	limit   int64 // what was last read before is to be read, in milliseconds since 1970
 	flagged map[string]bool
 	findings,
 	harmless []*Finding
@@ -264,7 +265,7 @@ type checker struct {
 // incarnation verifies one incarnation and adds what it finds to the report.
 func (r *Report) incarnation(ctx context.Context, repo *repository.Repository, place archive.Incarnation, o Options) error {
 	c := &checker{
-		o: o, report: r, repo: repo, inc: place, began: o.Now().UTC().Truncate(time.Second),
+		o: o, report: r, repo: repo, inc: place, began: o.Now().UTC().Truncate(time.Millisecond),
 		tally: Incarnation{Number: place.Number, SystemID: place.SystemID, Objects: map[Kind]Tally{}},
 		found: newInventory(), flagged: map[string]bool{}, live: map[wal.Segment]*archive.LiveSegment{},
 		names: map[string]string{}, named: map[string]string{}, rolled: map[rollup.Log][]uint32{},
@@ -272,7 +273,7 @@ func (r *Report) incarnation(ctx context.Context, repo *repository.Repository, p
 		backups: newBackupState(),
 	}
 	err := c.run(ctx)
-	for _, f := range append(c.findings, c.harmless...) {
+	for _, f := range c.all() {
 		f.Incarnation = place.Number
 		r.Findings = append(r.Findings, *f)
 	}
@@ -325,19 +326,22 @@ func (c *checker) run(ctx context.Context) error {
 
 // setLimit decides which objects are to be read whole.
 func (c *checker) setLimit() {
+	if c.old != nil && !c.began.After(c.old.Began) {
+		c.began = c.old.Began.Add(time.Millisecond) // what was read then was read before
+	}
 	switch {
 	case c.o.UnverifiedFor > 0:
-		c.limit = c.began.Add(-c.o.UnverifiedFor).Unix()
+		c.limit = c.began.Add(-c.o.UnverifiedFor).UnixMilli()
 	case c.o.Deep:
-		c.limit = c.began.Unix()
-		if c.old != nil && c.old.Since != nil && !c.o.Restart && c.began.Sub(*c.old.Since) < resumable && c.old.Since.Before(c.began) {
+		c.limit = c.began.UnixMilli()
+		if c.old != nil && c.old.Since != nil && !c.o.Restart && c.began.Sub(*c.old.Since) < resumable {
 			c.tally.Since = c.old.Since
-			c.limit = c.old.Since.Unix()
+			c.limit = c.old.Since.UnixMilli()
 		}
 	}
 }
 
-// due reports whether an object is to be read whole.
+// due reports whether an object is to be read whole that was last read at a time.
 func (c *checker) due(read int64) bool { return read < c.limit }
 
 // find notes a finding. Of one object only the first is noted.
@@ -346,13 +350,28 @@ func (c *checker) find(p place, problem string, e effect) {
 		return
 	}
 	c.flagged[p.key] = true
-	f := &Finding{Object: p.key, Kind: p.kind, Problem: problem, effect: e}
+	f := &Finding{Object: p.key, Kind: p.kind, Problem: problem, Consequence: e.all, effect: e}
 	if e.harmless != "" {
 		f.Harmless, f.Consequence = true, e.harmless
 		c.harmless = append(c.harmless, f)
 		return
 	}
 	c.findings = append(c.findings, f)
+}
+
+// all are the findings, the harmless ones last.
+func (c *checker) all() []*Finding {
+	all := slices.Concat(c.findings, c.harmless)
+	slices.SortStableFunc(all, func(a, b *Finding) int {
+		switch {
+		case a.Harmless == b.Harmless:
+			return 0
+		case b.Harmless:
+			return -1
+		}
+		return 1
+	})
+	return all
 }
 
 // leave publishes the record of the run.
@@ -363,7 +382,7 @@ func (c *checker) leave(ctx context.Context, snap *catalog.Snapshot, complete bo
 	}
 	r := c.newRecord(complete)
 	r.Backups = backups
-	all := append(append([]*Finding{}, c.findings...), c.harmless...)
+	all := c.all()
 	for _, f := range all[:min(len(all), recordedFindings)] {
 		r.Findings = append(r.Findings, *f)
 	}
