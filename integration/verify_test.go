@@ -89,7 +89,7 @@ func (s *site) oneOfEach() []string {
 	byKind := map[string]string{}
 	for _, rel := range s.allObjects() {
 		parts := strings.Split(rel, "/")
-		byKind[strings.Join(parts[2:min(3, len(parts))], "/")+filepath.Ext(rel)+strings.Trim(filepath.Base(rel), "0123456789ABCDEF.-")] = rel
+		byKind[strings.Join(parts[min(2, len(parts)):min(3, len(parts))], "/")+filepath.Ext(rel)+strings.Trim(filepath.Base(rel), "0123456789ABCDEF.-")] = rel
 	}
 	var list []string
 	for _, rel := range byKind {

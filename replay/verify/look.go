@@ -11,7 +11,6 @@ import (
 	"github.com/walden-pg/walden/internal/inorder"
 	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/storage/frame"
-	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/archive"
 	"github.com/walden-pg/walden/wal/names"
 )
@@ -247,9 +246,6 @@ func (c *checker) note(ctx context.Context, s seen) error {
 	}
 	return nil
 }
-
-// segmentOf is the segment that an object is of.
-func (s *seen) segmentOf() wal.Segment { return s.file.Segment }
 
 // shallow verifies an incarnation whose identity cannot be read: each object by
 // itself, as far as its container tells.

@@ -141,7 +141,7 @@ func TestUnneeded(t *testing.T) {
 	}
 	old := problems(&late{w.store, noon})
 	for key, words := range map[string]string{
-		"backups/" + cutOff + "/started":         "on db1 (process 4711) and has no manifest: it was cut off, or its manifest has gone; no moment is lost",
+		"backups/" + cutOff + "/started":       "on db1 (process 4711) and has no manifest: it was cut off, or its manifest has gone; no moment is lost",
 		"extents/20261122T150000Z-dddd/000000": "of which there is neither a claim nor a manifest; no moment is lost",
 	} {
 		if !strings.Contains(old[key], words) {
