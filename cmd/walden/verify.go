@@ -37,6 +37,7 @@ func (e *environment) verifyCommand() *cli.Command {
 			&cli.StringFlag{Name: "unverified-for", Usage: "read only what has not been read for `TIME` (12h, 7d), the oldest first", DefaultText: "none; with --deep everything"},
 			&cli.StringFlag{Name: "max-rate", Usage: "read no more than `RATE` (50MB/s)", DefaultText: "as fast as it goes"},
 			&cli.BoolFlag{Name: "restart", Usage: "with --deep: begin anew, do not go on with a run that was cut off", DefaultText: "false"},
+			&cli.BoolFlag{Name: "accept-gone", Usage: "take what is there for what should be: do not tell any more of objects that have gone", DefaultText: "false"},
 			&cli.BoolFlag{Name: "no-record", Usage: "write nothing to the repository", DefaultText: "false"},
 			&cli.IntFlag{Name: "jobs", Usage: "read `N` objects at a time", DefaultText: "4"},
 			&cli.IntFlag{Name: "incarnation", Usage: "verify only incarnation `N` of the cluster", DefaultText: "all"},
@@ -110,8 +111,9 @@ func nothingThere(err error) bool {
 
 func verifyOptions(c *cli.Context) (verify.Options, error) {
 	o := verify.Options{
-		Deep: c.Bool("deep"), Restart: c.Bool("restart"), NoRecord: c.Bool("no-record"),
-		Readers: c.Int("jobs"), Incarnation: c.Int("incarnation"),
+		Deep: c.Bool("deep"), Restart: c.Bool("restart"), AcceptGone: c.Bool("accept-gone"),
+		NoRecord: c.Bool("no-record"),
+		Readers:  c.Int("jobs"), Incarnation: c.Int("incarnation"),
 	}
 	var err error
 	if text := c.String("unverified-for"); text != "" {

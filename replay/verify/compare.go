@@ -253,35 +253,48 @@ func (c *checker) recorded(id string) *recordedBackup {
 	return nil
 }
 
-// compareRecord finds what was there at the last verification and has gone since without
+// compareRecord finds what was there at an earlier verification and has gone since without
 // anything that would have replaced it.
 func (c *checker) compareRecord(ctx context.Context, snap *catalog.Snapshot) error {
-	if c.old == nil {
+	if c.old == nil || c.o.AcceptGone {
 		return nil
 	}
-	since := "it was there when the repository was verified at " + c.old.Updated.Format(time.RFC3339) + ", and has gone"
+	for _, g := range c.old.Gone {
+		if err := c.goneSince(ctx, snap, g); err != nil {
+			return err
+		}
+	}
 	for rest := range c.old.inventory.all() {
 		if _, there := c.found.find(rest); there {
 			continue
 		}
-		p := c.place(c.inc.Prefix() + rest)
-		e := c.effectOf(p)
-		if replaced, err := c.replaced(ctx, snap, p); err != nil || replaced {
-			if err != nil {
-				return err
-			}
-			continue
+		if err := c.goneSince(ctx, snap, goneObject{rest, c.old.Updated}); err != nil {
+			return err
 		}
-		if p.kind == KindFragment {
-			start := p.fragment.Segment.Start()
-			from := start
-			if l := c.live[p.fragment.Segment]; l != nil {
-				from = start + wal.LSN(c.liveOf(l).Covered())
-			}
-			e = effect{cuts: []cut{{p.fragment.Segment.Timeline, from, start + wal.LSN(p.fragment.To)}}, unless: e.unless}
-		}
-		c.find(p, since, e)
 	}
+	return nil
+}
+
+// goneSince notes an object that was seen last at a time, unless it is there or was replaced.
+func (c *checker) goneSince(ctx context.Context, snap *catalog.Snapshot, g goneObject) error {
+	p := c.place(c.inc.Prefix() + g.Object)
+	if _, there := c.found.find(g.Object); there {
+		return nil
+	}
+	if replaced, err := c.replaced(ctx, snap, p); err != nil || replaced {
+		return err
+	}
+	c.gone = append(c.gone, g)
+	e := c.effectOf(p)
+	if p.kind == KindFragment {
+		start := p.fragment.Segment.Start()
+		from := start
+		if l := c.live[p.fragment.Segment]; l != nil {
+			from = start + wal.LSN(c.liveOf(l).Covered())
+		}
+		e = effect{cuts: []cut{{p.fragment.Segment.Timeline, from, start + wal.LSN(p.fragment.To)}}, unless: e.unless}
+	}
+	c.find(p, "it was there when the repository was verified at "+g.Seen.Format(time.RFC3339)+", and has gone", e)
 	return nil
 }
 
@@ -307,7 +320,9 @@ func (c *checker) replaced(ctx context.Context, snap *catalog.Snapshot, p place)
 	case KindUnknown:
 		return true, nil
 	case KindRollup:
-		return slices.ContainsFunc(c.rolled[p.log], func(g uint32) bool { return g > p.generation }), nil
+		// Listed anew: one generation may have taken another's place meanwhile.
+		refs, err := c.rollups.List(ctx, p.log.Timeline, p.log.Number, p.log.Number)
+		return len(refs) > 0 && refs[0].Generation >= p.generation, err
 	case KindFragment:
 		if snap.Has(p.fragment.Segment) && snap.EndOf(p.fragment.Segment) >= p.fragment.Segment.Start()+wal.LSN(p.fragment.To) {
 			return true, nil

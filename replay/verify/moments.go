@@ -400,9 +400,12 @@ func (c *checker) validated(snap *catalog.Snapshot) []recordedBackup {
 	for _, b := range all {
 		least(b.ID, c.readWAL(snap, b))
 		v := Validation{Incarnation: c.inc.Number, Backup: b.ID, State: Checked, Checked: &c.began, Read: moment(read[b.ID]), Problem: problems[b.ID]}
+		_, read := c.backups.manifests[b.ID]
 		switch {
 		case v.Problem != "":
 			v.State = Damaged
+		case !read: // it was published while objects were looked at
+			v.State, v.Checked, v.Read = Unverified, nil, nil
 		case v.Read != nil:
 			v.State = Sound
 		}

@@ -39,8 +39,11 @@ type record struct {
 	Updated time.Time `json:"updated"`
 	// Since is when the reading of every object began that is still going on, perhaps in
 	// an earlier run; nil: the last one came to its end.
-	Since   *time.Time       `json:"since,omitempty"`
-	Objects []recordedDir    `json:"objects"`
+	Since   *time.Time    `json:"since,omitempty"`
+	Objects []recordedDir `json:"objects"`
+	// Gone are objects that were there once and that have gone: they are told of until they are
+	// back, or their loss is accepted.
+	Gone    []goneObject     `json:"gone,omitempty"`
 	Backups []recordedBackup `json:"backups"`
 	// Histories and Backups tell, should one go, which moments it made restorable.
 	Histories []recordedHistory `json:"histories,omitempty"`
@@ -53,6 +56,12 @@ type record struct {
 type recordedDir struct {
 	Dir  string        `json:"dir"`
 	Runs []recordedRun `json:"runs"`
+}
+
+// goneObject is an object below the incarnation's prefix, and when it was last seen.
+type goneObject struct {
+	Object string    `json:"object"`
+	Seen   time.Time `json:"seen"`
 }
 
 type recordedRun struct {

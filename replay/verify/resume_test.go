@@ -203,3 +203,34 @@ func TestValidations(t *testing.T) {
 		t.Errorf("records %v", records)
 	}
 }
+
+// What has gone is told of again and again, until it is back or its loss is accepted.
+func TestGoneStaysGone(t *testing.T) {
+	w := newWorld(t)
+	key := archive.SegmentKey(w.inc, w.segment(2, 9))
+	last := w.inc.Prefix() + "live/00000002/00000002000000000000000A/0001A30A-00027490"
+	o := options()
+	run(t, w.store, o)
+	kept := read(t, w.store, last)
+	w.ok(w.store.Delete(t.Context(), last))
+	w.ok(w.store.Delete(t.Context(), key))
+	for range 3 {
+		r := run(t, w.store, o)
+		for _, k := range []string{key, last} {
+			if !slices.ContainsFunc(r.Findings, func(f verify.Finding) bool { return f.Object == k && !f.Harmless }) {
+				t.Errorf("%s is not told of: %+v", k, r.Findings)
+			}
+		}
+	}
+	w.store.Replace(last, kept)
+	if r := run(t, w.store, o); len(r.Findings) != 1 || r.Findings[0].Object != key {
+		t.Errorf("one is back: %+v", r.Findings)
+	}
+	w.ok(w.store.Delete(t.Context(), last))
+	o.AcceptGone = true
+	run(t, w.store, o)
+	o.AcceptGone = false
+	if r := run(t, w.store, o); len(r.Findings) != 1 || r.Findings[0].Object != key {
+		t.Errorf("the gap alone cannot be accepted: %+v", r.Findings)
+	}
+}

@@ -31,6 +31,9 @@ type Options struct {
 	UnverifiedFor time.Duration
 	// MaxRate bounds what is read, in bytes a second; 0: no bound.
 	MaxRate int64
+	// AcceptGone takes what is there for what should be: objects that earlier verifications
+	// have seen and that have gone are not told of, now and later.
+	AcceptGone bool
 	// NoRecord leaves no record in the repository, for who may only read it.
 	NoRecord bool
 	// Parallel is how many objects are looked at, Readers how many are read whole at a
@@ -249,6 +252,7 @@ type checker struct {
 	flagged map[string]bool
 	findings,
 	harmless []*Finding
+	gone []goneObject
 
 	wal     walState
 	backups backupState
@@ -405,7 +409,7 @@ func (c *checker) checkpoint(ctx context.Context, snap *catalog.Snapshot) error 
 
 // newRecord begins a record: complete says that everything was read that was due.
 func (c *checker) newRecord(complete bool) *record {
-	r := &record{Format: recordFormat, Began: c.began, Updated: c.o.Now().UTC(), Backups: []recordedBackup{}, inventory: c.found}
+	r := &record{Format: recordFormat, Began: c.began, Updated: c.o.Now().UTC(), Backups: []recordedBackup{}, Gone: c.gone, inventory: c.found}
 	switch whole := c.o.Deep && c.o.UnverifiedFor == 0; {
 	case whole && complete:
 	case whole && c.tally.Since != nil:
