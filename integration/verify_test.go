@@ -4,6 +4,7 @@ package integration
 
 import (
 	"bytes"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -227,4 +228,43 @@ func TestVerifyIsInterrupted(t *testing.T) {
 	}
 	check(t, os.RemoveAll(filepath.Join(s.objects, "main")))
 	s.run("verify").exits(t, 4)
+}
+
+// TestVerifyWhileWorkGoesOn verifies a repository into which WAL is streamed and backups
+// are taken: what is on its way is no finding.
+func TestVerifyWhileWorkGoesOn(t *testing.T) {
+	s := newSite(t, siteOptions{major: 17, noArchiving: true, settings: map[string]string{"max_wal_senders": "10"}})
+	s.pg.Exec("CREATE TABLE marker (id int PRIMARY KEY, note text)")
+	p := s.stream()
+	p.attached(s.pg)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 6 {
+			s.pg.Exec(fmt.Sprintf("INSERT INTO marker SELECT g, repeat('x', 500) FROM generate_series(%d, %d) g", i*5000, i*5000+4999))
+			if i%2 == 1 {
+				s.backup()
+			}
+		}
+	}()
+	runs := 0
+	for working := true; working; runs++ {
+		select {
+		case <-done:
+			working = false
+		default:
+		}
+		for _, args := range [][]string{nil, {"--deep"}} {
+			if v := s.verify(0, args...); len(v.Findings) > 0 || !v.Complete {
+				t.Errorf("run %d: %+v", runs, v)
+			}
+		}
+	}
+	p.stop(0)
+	for _, b := range s.verify(0, "--deep").Backups {
+		if b.State != "sound" && b.State != "checked" {
+			t.Errorf("backup %s is %s", b.Backup, b.State)
+		}
+	}
+	t.Logf("%d runs meanwhile", runs)
 }
