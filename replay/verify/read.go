@@ -41,9 +41,12 @@ type checkedTables struct {
 }
 
 // read reads every object whole that is due, those first that were read the longest
-// time ago.
+// time ago; and in the quick form those that were found wanting before.
 func (c *checker) read(ctx context.Context, snap *catalog.Snapshot) error {
 	r := &reading{c: c, snap: snap, kept: time.Now(), tables: map[string]*checkedTables{}}
+	if c.limit == 0 {
+		return r.suspects(ctx)
+	}
 	for _, when := range c.found.times(c.limit) {
 		for _, dir := range c.found.order {
 			if err := r.directory(ctx, dir, when); err != nil {
@@ -51,7 +54,53 @@ func (c *checker) read(ctx context.Context, snap *catalog.Snapshot) error {
 			}
 		}
 	}
+	if err := r.manifests(ctx); err != nil {
+		return err
+	}
 	return r.live(ctx)
+}
+
+// suspects reads the objects again that an earlier run found wanting.
+func (r *reading) suspects(ctx context.Context) error {
+	c := r.c
+	if c.old == nil {
+		return nil
+	}
+	live := false
+	for _, rest := range c.old.Suspects {
+		if _, there := c.found.find(rest); !there {
+			continue
+		}
+		dir, name := split(rest)
+		if _, err := r.objects(ctx, dir, []string{name}, nil); err != nil {
+			return err
+		}
+		live = live || strings.HasPrefix(rest, "live/")
+	}
+	if !live {
+		return nil
+	}
+	return r.live(ctx)
+}
+
+// manifests checks the tables of those backups again that were found wanting: the tables
+// themselves were in order, and may not be due.
+func (r *reading) manifests(ctx context.Context) error {
+	if r.c.old == nil {
+		return nil
+	}
+	for _, rest := range r.c.old.Suspects {
+		p := r.c.place(r.c.inc.Prefix() + rest)
+		if _, there := r.c.found.find(rest); !there || p.kind != KindManifest || r.c.flagged[p.key] {
+			continue
+		}
+		s := seen{place: p}
+		if err := r.c.judge(&s, r.readTablesOf(ctx, p.backup)); err != nil {
+			return err
+		}
+		r.blame(s)
+	}
+	return nil
 }
 
 // directory reads the objects of a directory that were last read at a time.
@@ -163,6 +212,10 @@ func (r *reading) object(ctx context.Context, p place) (frame.Footer, error) {
 		if err = obj.Verify(ctx); err == nil {
 			err = c.readRollup(ctx, p)
 		}
+	case KindManifest:
+		if err = obj.Verify(ctx); err == nil {
+			err = r.readTablesOf(ctx, p.backup)
+		}
 	case KindTable:
 		if err = obj.Verify(ctx); err == nil {
 			err = r.readTables(ctx, p)
@@ -176,19 +229,24 @@ func (r *reading) object(ctx context.Context, p place) (frame.Footer, error) {
 // readTables checks the tables of all backups that need this one, once each.
 func (r *reading) readTables(ctx context.Context, p place) error {
 	for _, id := range r.c.backups.users(p.key) {
-		r.mu.Lock()
-		t := r.tables[id]
-		if t == nil {
-			t = &checkedTables{}
-			r.tables[id] = t
-		}
-		r.mu.Unlock()
-		t.once.Do(func() { t.err = r.c.readTables(ctx, id) })
-		if t.err != nil {
-			return t.err
+		if err := r.readTablesOf(ctx, id); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// readTablesOf checks the tables of a backup, once.
+func (r *reading) readTablesOf(ctx context.Context, id string) error {
+	r.mu.Lock()
+	t := r.tables[id]
+	if t == nil {
+		t = &checkedTables{}
+		r.tables[id] = t
+	}
+	r.mu.Unlock()
+	t.once.Do(func() { t.err = r.c.readTables(ctx, id) })
+	return t.err
 }
 
 // forward is bytes that arrive in order, as an io.ReaderAt for one who reads them so.

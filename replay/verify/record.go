@@ -43,8 +43,11 @@ type record struct {
 	Objects []recordedDir `json:"objects"`
 	// Gone are objects that were there once and that have gone: they are told of until they are
 	// back, or their loss is accepted.
-	Gone    []goneObject     `json:"gone,omitempty"`
-	Backups []recordedBackup `json:"backups"`
+	Gone []goneObject `json:"gone,omitempty"`
+	// Suspects are objects that are there and that were found wanting: every run reads them whole,
+	// the quick form too, so that what is known is not forgotten.
+	Suspects []string         `json:"suspects,omitempty"`
+	Backups  []recordedBackup `json:"backups"`
 	// Histories and Backups tell, should one go, which moments it made restorable.
 	Histories []recordedHistory `json:"histories,omitempty"`
 	Findings  []Finding         `json:"findings,omitempty"`

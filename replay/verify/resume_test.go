@@ -234,3 +234,30 @@ func TestGoneStaysGone(t *testing.T) {
 		t.Errorf("the gap alone cannot be accepted: %+v", r.Findings)
 	}
 }
+
+// What the deep form has found the quick one tells of as well, until it is mended.
+func TestDamageIsNotForgotten(t *testing.T) {
+	w := newWorld(t)
+	o := options()
+	deep := o
+	deep.Deep = true
+	for _, key := range []string{
+		w.inc.Prefix() + "packs/" + firstID + "/000000",
+		archive.SegmentKey(w.inc, w.segment(1, 4)),
+		w.inc.Prefix() + "live/00000002/00000002000000000000000A/0000D185-0001A30A",
+	} {
+		kept := read(t, w.store, key)
+		bad := slices.Clone(kept)
+		bad[len(bad)/3] ^= 4
+		w.store.Replace(key, bad)
+		clean(t, w.store, o)
+		for _, again := range []verify.Options{deep, o, o, deep, o} {
+			if r := run(t, w.store, again); len(r.Findings) != 1 || r.Findings[0].Object != key {
+				t.Errorf("%s, deep %v: %+v", key, again.Deep, r.Findings)
+			}
+		}
+		w.store.Replace(key, kept)
+		clean(t, w.store, o)
+		clean(t, w.store, o)
+	}
+}

@@ -312,10 +312,7 @@ func (c *checker) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	reading := error(nil)
-	if c.limit > 0 {
-		reading = c.read(ctx, snap)
-	}
+	reading := c.read(ctx, snap)
 	// What was found and read until now is told and kept also where it came to an early end.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
 	defer cancel()
@@ -418,6 +415,17 @@ func (c *checker) newRecord(complete bool) *record {
 		r.Since = &c.began
 	case c.old != nil:
 		r.Since = c.old.Since // a deep run that waits is not forgotten
+	}
+	for _, f := range c.all() {
+		rest := strings.TrimPrefix(f.Object, c.inc.Prefix())
+		if _, there := c.found.find(rest); there {
+			r.Suspects = append(r.Suspects, rest)
+		}
+	}
+	if !complete && c.old != nil { // perhaps not looked at again yet
+		r.Suspects = append(r.Suspects, c.old.Suspects...)
+		slices.Sort(r.Suspects)
+		r.Suspects = slices.Compact(r.Suspects)
 	}
 	for _, tli := range keysOf(c.histories) {
 		r.Histories = append(r.Histories, recordedHistory{tli, c.histories[tli]})
