@@ -125,7 +125,7 @@ func (a *Archive) PutFragment(ctx context.Context, f Fragment, r io.ReaderAt) (P
 // CompareFragment holds a stored fragment against the segment's bytes, which r
 // gives from the segment's start on at least to f.To: by its digest, without
 // downloading it. Other bytes are a *ConflictError; an absent fragment is
-// storage.ErrNotExist.
+// storage.ErrNotExist; one that is damaged, as far as its digest tells, a *frame.Error.
 func (a *Archive) CompareFragment(ctx context.Context, f Fragment, r io.ReaderAt) error {
 	key := FragmentKey(a.inc, f)
 	footer, err := a.repo.Footer(ctx, key, frame.KindFragment)
@@ -133,7 +133,7 @@ func (a *Archive) CompareFragment(ctx context.Context, f Fragment, r io.ReaderAt
 		return fmt.Errorf("compare %s with the archive: %w", f, err)
 	}
 	if !footer.HasRawDigest {
-		return fmt.Errorf("compare %s with the archive: object %s has no digest of its content", f, key)
+		return fmt.Errorf("compare %s with the archive: %w", f, &frame.Error{Object: key, Offset: -1, Kind: frame.WrongObject, Reason: "it has no digest of its content"})
 	}
 	h := a.repo.NewRawHasher()
 	section := io.NewSectionReader(contextReader{ctx, r}, f.From, f.To-f.From)
@@ -150,6 +150,20 @@ func (a *Archive) CompareFragment(ctx context.Context, f Fragment, r io.ReaderAt
 		return c
 	}
 	return nil
+}
+
+// OpenFragment opens the object of a fragment and checks that it has the length
+// that it must have. Damage is a *frame.Error.
+func (a *Archive) OpenFragment(ctx context.Context, f Fragment) (*frame.Object, error) {
+	key := FragmentKey(a.inc, f)
+	obj, err := a.repo.Open(ctx, key, frame.KindFragment)
+	if err == nil && obj.Size() != f.To-f.From {
+		err = &frame.Error{Object: key, Offset: -1, Kind: frame.WrongObject, Reason: fmt.Sprintf("it holds %d bytes instead of %d", obj.Size(), f.To-f.From)}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", f, err)
+	}
+	return obj, nil
 }
 
 // DeleteFragments removes fragments. What is absent already is no error. After

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/walden-pg/walden/internal/pgtest"
+	"github.com/walden-pg/walden/internal/waldump"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/index"
 	"github.com/walden-pg/walden/wal/record"
@@ -180,7 +181,7 @@ func gatherEffects(t *testing.T, c *pgtest.Cluster, from wal.LSN) (map[uint32]*t
 		}
 	}
 	var j index.Joiner
-	for _, seg := range segments(t, c, 1, 1<<20, position(t, c)) {
+	for _, seg := range waldump.Segments(t, c, 1, 1<<20, position(t, c)) {
 		if seg.End() <= from {
 			continue
 		}

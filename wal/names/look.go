@@ -101,6 +101,11 @@ func (src Source) look(ctx context.Context) (*look, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the names of databases: %w", err)
 	}
+	return l, src.each(ctx, l)
+}
+
+// each reads the fingerprints of every database that look has.
+func (src Source) each(ctx context.Context, l *look) error {
 	l.prints = make([][]content, len(l.databases))
 	total := 0
 	for i := range l.databases {
@@ -111,7 +116,7 @@ func (src Source) look(ctx context.Context) (*look, error) {
 		if db.State != Read {
 			continue
 		}
-		err := src.inDatabase(ctx, l.host, db.Name, func(ctx context.Context, conn *pgconn.PgConn) error {
+		err := src.inDatabase(ctx, l.host, db.Name, func(ctx context.Context, conn *pgconn.PgConn) (err error) {
 			l.prints[i], err = fingerprints(ctx, conn)
 			if err == nil && total+len(l.prints[i]) > maxChunks {
 				err = errors.New("there are more relations than a snapshot can hold")
@@ -119,7 +124,7 @@ func (src Source) look(ctx context.Context) (*look, error) {
 			return err
 		})
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 		if err != nil {
 			l.failed(i, err)
@@ -127,7 +132,7 @@ func (src Source) look(ctx context.Context) (*look, error) {
 		}
 		total += len(l.prints[i])
 	}
-	return l, nil
+	return nil
 }
 
 // failed notes that a database could not be read.
@@ -236,7 +241,7 @@ func encoding(conn *pgconn.PgConn) string {
 }
 
 func (src Source) transaction(ctx context.Context, host server.Host, name string, encoding func(*pgconn.PgConn) string, f func(context.Context, *pgconn.PgConn) error) error {
-	conn, err := server.ConnectHost(ctx, src.Conninfo, host, server.SQL, func(c *pgconn.Config) { c.Database = name })
+	conn, err := server.ConnectHost(ctx, server.WithDatabase(src.Conninfo, name), host, server.SQL, nil)
 	if err != nil {
 		return err
 	}

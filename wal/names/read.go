@@ -166,7 +166,7 @@ func openSnapshot(ctx context.Context, repo *repository.Repository, inc archive.
 	key := id.Key(inc)
 	object, err := repo.Open(ctx, key, frame.KindNames)
 	if err != nil {
-		return nil, 0, fmt.Errorf("read the snapshot of names %s: %w", id, err)
+		return nil, 0, fmt.Errorf("read a snapshot of names: %w", err)
 	}
 	b, ok := object.Section(SectionDirectory)
 	if !ok {

@@ -324,3 +324,61 @@ func TestWhatCannotBeRead(t *testing.T) {
 		}
 	})
 }
+
+// TestDatabasesComeAndGo: nobody's DROP DATABASE fails because names are read, and no
+// snapshot fails because a database has gone.
+func TestDatabasesComeAndGo(t *testing.T) {
+	s := newSite(t, pgtest.New(t, pgtest.Options{SegmentSizeMB: 1}))
+	stop := make(chan struct{})
+	ended := make(chan error)
+	go func() {
+		for i := 0; ; i++ {
+			for _, sql := range []string{"CREATE DATABASE brief", "DROP DATABASE brief"} {
+				if err := s.TryExec(t.Context(), "postgres", sql); err != nil {
+					ended <- err
+					return
+				}
+			}
+			select {
+			case <-stop:
+				ended <- nil
+				return
+			default:
+			}
+		}
+	}()
+	written := 0
+	for range 40 {
+		r, err := s.taker.Take(t.Context(), s.source())
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		if r.Written {
+			written++
+		}
+		for _, u := range r.Unread {
+			if u.Database != "brief" {
+				t.Error(u)
+			}
+		}
+	}
+	close(stop)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if written < 2 {
+		t.Errorf("%d snapshots", written)
+	}
+	for _, id := range s.reader().List() {
+		snapshot, err := s.reader().Snapshot(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range snapshot.Databases {
+			if _, _, err := s.reader().Relations(t.Context(), snapshot, d.OID); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}

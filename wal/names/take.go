@@ -80,6 +80,11 @@ func (t *Taker) Take(ctx context.Context, src Source) (Result, error) {
 	if l.systemID != t.inc.SystemID {
 		return Result{}, &IdentityError{Have: l.systemID, Want: t.inc.SystemID}
 	}
+	return t.keep(ctx, src, l)
+}
+
+// keep stores what was seen, unless it is stored already.
+func (t *Taker) keep(ctx context.Context, src Source, l *look) (Result, error) {
 	if err := t.findLast(ctx, l.ID); err != nil {
 		return Result{}, err
 	}

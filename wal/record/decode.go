@@ -109,26 +109,39 @@ var errShort = errors.New("the record's data is shorter than its headers say")
 // Decode takes the record apart as DecodeXLogRecord does. Images are checked
 // to be within bounds and skipped. d is reused.
 func (r *Record) Decode(d *Decoded) error {
-	p := parser{total: int64(r.TotalLength) - HeaderSize, major: r.Major}
+	p := parser{data: r.Data, total: int64(r.TotalLength) - HeaderSize, major: r.Major}
 	if r.pages != nil {
 		// Nearly always the first page has all headers. Then what was put on
 		// later ones stays there.
 		p.data = r.pages.list[0]
 		if p.headers(d) == nil {
-			c := cutter{pages: r.pages, part: p.data[p.off:]}
-			c.pages.joint = c.pages.joint[:0]
-			c.slice(d)
+			r.pages.locate(d, p.off)
 			return nil
 		}
-		p = parser{total: p.total, major: p.major}
+		p.data, p.off, p.announced = r.Bytes(), 0, 0
 	}
-	p.data = r.Bytes()
 	if err := p.headers(d); err != nil {
 		return fmt.Errorf("decode record at %s: %w", r.LSN, err)
 	}
-	c := cutter{part: p.data[p.off:]}
-	c.slice(d)
+	d.locate(p.data, p.off)
 	return nil
+}
+
+// locate finds the announced data, which begins at the offset at.
+func (d *Decoded) locate(data []byte, at int) {
+	for i := range d.Blocks {
+		blk := &d.Blocks[i]
+		at += int(blk.ImageLength)
+		if n := int(blk.DataLength); n > 0 {
+			if at+n <= len(data) {
+				blk.Data = data[at : at+n]
+			}
+			at += n
+		}
+	}
+	if d.MainLength > 0 && at < len(data) {
+		d.Main = data[at:int(min(int64(at)+int64(d.MainLength), int64(len(data))))]
+	}
 }
 
 // parser goes over the fragment headers of a record.
@@ -315,73 +328,4 @@ func imageFlags(major int, info uint8) (c Compression, applied bool) {
 		c = Zstd
 	}
 	return c, info&imageApply15 != 0
-}
-
-// cutter locates the data that follows the fragment headers.
-type cutter struct {
-	part  []byte     // what is left of the current part
-	pages *pageParts // nil: there is only this part
-	at    int        // its number
-}
-
-func (c *cutter) slice(d *Decoded) {
-	for i := range d.Blocks {
-		blk := &d.Blocks[i]
-		if blk.ImageLength > 0 {
-			c.skip(int(blk.ImageLength))
-		}
-		if n := int(blk.DataLength); n > 0 && n <= len(c.part) {
-			blk.Data, c.part = c.part[:n], c.part[n:]
-		} else if n > 0 {
-			if data := c.cut(n); len(data) == n {
-				blk.Data = data
-			}
-		}
-	}
-	n := int(min(d.MainLength, KeepTransactionBytes))
-	if n > 0 && n <= len(c.part) {
-		d.Main = c.part[:n]
-	} else if n > 0 {
-		d.Main = c.cut(n)
-	}
-}
-
-// follow goes on to the next part; false: there is none.
-func (c *cutter) follow() bool {
-	if c.pages == nil || c.at+1 >= len(c.pages.list) {
-		return false
-	}
-	c.at++
-	c.part = c.pages.list[c.at]
-	return true
-}
-
-// skip passes over n bytes, as far as there are so many.
-func (c *cutter) skip(n int) {
-	for n > len(c.part) {
-		n -= len(c.part)
-		if !c.follow() {
-			c.part = nil
-			return
-		}
-	}
-	c.part = c.part[n:]
-}
-
-// cut returns the next n bytes, which reach beyond the part, or those there are.
-func (c *cutter) cut(n int) []byte {
-	if c.pages == nil {
-		b := c.part
-		c.part = nil
-		return b
-	}
-	from := len(c.pages.joint)
-	for {
-		k := min(n, len(c.part))
-		c.pages.joint = append(c.pages.joint, c.part[:k]...)
-		c.part = c.part[k:]
-		if n -= k; n == 0 || !c.follow() {
-			return c.pages.joint[from:]
-		}
-	}
 }

@@ -47,6 +47,10 @@ func DecodeHeapRows(r *Record, d *Decoded) (HeapRows, bool, error) {
 	default:
 		return h, false, nil
 	}
+	if rel, ok := r.firstRelation(); ok && !multi {
+		h.Relation = rel
+		return h, true, nil
+	}
 	if err := r.Decode(d); err != nil {
 		return h, false, err
 	}
@@ -64,6 +68,17 @@ func DecodeHeapRows(r *Record, d *Decoded) (HeapRows, bool, error) {
 		h.Inserted = uint32(le.Uint16(d.Main[2:])) // ntuples of struct xl_heap_multi_insert
 	}
 	return h, true, nil
+}
+
+// firstRelation is the relation of the record's first block reference, if it
+// lies where it does in most records, without an image: of those that change rows,
+// which are most of what a busy server writes, nothing else is asked for.
+func (r *Record) firstRelation() (Relation, bool) {
+	b := r.Data
+	if len(b) < blockFixed+blockRelation || b[0] > maxBlockID || b[1]&(blockSameRel|blockHasImage) != 0 {
+		return Relation{}, false
+	}
+	return Relation{le.Uint32(b[blockFixed:]), le.Uint32(b[blockFixed+4:]), le.Uint32(b[blockFixed+8:])}, true
 }
 
 // Truncation is what the heap's TRUNCATE record says, which is written only

@@ -47,10 +47,12 @@ func (r *Reader) load(l wal.LSN) (bool, error) {
 	return true, nil
 }
 
-// fill replaces buf by the next chunk of the run. The parts of a record that
-// lie in it are saved.
+// fill replaces buf by the next chunk of the run. The parts of the record that
+// is being assembled are saved.
 func (r *Reader) fill() error {
-	r.pages.save()
+	if r.assembling {
+		r.pages.save()
+	}
 	r.base += wal.LSN(len(r.buf))
 	size := int64(chunkSize)
 	if r.opt.Length > 0 {

@@ -20,7 +20,7 @@ const (
 
 	// chunkSize is how much is read from a source at once. A chunk stays in a
 	// processor's own cache while its records are verified and decoded.
-	chunkSize = 256 << 10
+	chunkSize = 128 << 10
 
 	// maxRecord16 is XLogRecordMaxSize, which 16 and later never exceed.
 	maxRecord16 = 1020 << 20
@@ -128,22 +128,24 @@ type Reader struct {
 	more  bool    // there may be more after buf
 	chunk []byte  // what src is read into
 
-	end       wal.LSN // after the last complete record
-	pos       wal.LSN // where the next record starts, or the page it starts on
-	prev      wal.LSN // start of the last complete record; meaningful if linked
-	linked    bool
-	lost      wal.LSN // start of a record given up: the next must say so
-	mustSay   bool    // the next record must be XLOG_OVERWRITE_CONTRECORD
-	switched  bool    // the current record is an XLOG_SWITCH
-	started   bool
-	done      bool
-	err       error
-	rec       Record
-	pages     pageParts // of a record that crosses pages
-	head      Head
-	tail      Tail
-	endOfHead wal.LSN // start of an XLOG_SWITCH whose end is the head
-	page      pageState
+	end        wal.LSN // after the last complete record
+	pos        wal.LSN // where the next record starts, or the page it starts on
+	prev       wal.LSN // start of the last complete record; meaningful if linked
+	linked     bool
+	lost       wal.LSN // start of a record given up: the next must say so
+	mustSay    bool    // the next record must be XLOG_OVERWRITE_CONTRECORD
+	switched   bool    // the current record is an XLOG_SWITCH
+	started    bool
+	done       bool
+	err        error
+	rec        Record
+	span       span      // a record that crosses pages
+	pages      pageParts // what is kept of it
+	assembling bool      // it is being read
+	head       Head
+	tail       Tail
+	endOfHead  wal.LSN // start of an XLOG_SWITCH whose end is the head
+	page       pageState
 }
 
 // pageState is what the page headers so far have said.
@@ -185,7 +187,6 @@ func (r *Reader) Next() bool {
 			return false
 		}
 	}
-	r.pages.reset()
 	if r.switched && !r.skipSwitched() {
 		return false
 	}
@@ -237,40 +238,58 @@ func (r *Reader) next() bool {
 			return false
 		}
 	}
-	if r.beyond(r.pos + 4) {
+	known := r.opt.Known == 0 // to the end
+	if !known && r.beyond(r.pos+4) {
 		return false
 	}
 	off := int(r.pos - r.base)
-	room := wal.PageSize - r.pos.PageOffset() // at least 8
+	room := uint32(wal.PageSize - r.pos.PageOffset()) // at least 8
 	total := le.Uint32(r.buf[off:])
+	if total < HeaderSize || total > room {
+		return r.unusual(total)
+	}
+	if !known && r.beyond(r.pos+wal.LSN(total)) {
+		return false
+	}
+	raw := r.buf[off : off+int(total)]
+	rec := &r.rec // field by field: this is the hot path
+	rec.parse(raw)
+	rec.Data, rec.Truncated = raw[HeaderSize:], false
+	if rec.pages != nil {
+		rec.pages = nil
+	}
+	if rec.RMGR > RMLogicalMessage || rec.Prev != r.prev || !r.linked {
+		if err := r.checkHeader(&rec.Header, r.pos); err != nil {
+			r.fail(r.torn(err, r.pos, r.pos+HeaderSize))
+			return false
+		}
+	}
+	crc := crc32.Update(0, castagnoli, raw[HeaderSize:])
+	if crc32.Update(crc, castagnoli, raw[:20]) != rec.CRC {
+		r.fail(r.brokenRecord(r.pos, (r.pos + wal.LSN(total)).Align()))
+		return false
+	}
+	start, end := r.pos, (r.pos + wal.LSN(total)).Align()
+	if r.mustSay || rec.RMGR == RMXLOG {
+		return r.deliver(start, end)
+	}
+	rec.LSN, rec.End, rec.Major = start, end, r.page.major
+	r.prev, r.linked, r.pos, r.end = start, true, end, end
+	return true
+}
+
+// unusual reads the record of this length at pos, which does not lie on one page,
+// or says why there is none.
+func (r *Reader) unusual(total uint32) bool {
 	if total == 0 {
 		r.fail(r.classifyEnd(r.pos, 0))
 		return false
 	}
 	if err := r.checkLength(total); err != nil {
-		r.fail(err)
+		r.fail(r.torn(err, r.pos, r.pos+8))
 		return false
 	}
-	if int64(total) > int64(room) {
-		return r.assemble(total)
-	}
-	if r.beyond(r.pos + wal.LSN(total)) {
-		return false
-	}
-	raw := r.buf[off : off+int(total)]
-	rec := &r.rec
-	rec.Header.parse(raw)
-	rec.Data, rec.pages, rec.Truncated = raw[HeaderSize:], nil, false
-	if err := r.checkHeader(&rec.Header, r.pos); err != nil {
-		r.fail(err)
-		return false
-	}
-	crc := crc32.Update(0, castagnoli, raw[HeaderSize:])
-	if crc32.Update(crc, castagnoli, raw[:20]) != rec.CRC {
-		r.fail(r.crcError(r.pos))
-		return false
-	}
-	return r.deliver(r.pos, (r.pos + wal.LSN(total)).Align())
+	return r.assemble(total)
 }
 
 // deliver makes rec, which is verified, the current record.
@@ -358,10 +377,6 @@ func (r *Reader) checkOverwrite(start wal.LSN) error {
 	}
 	r.lost = 0
 	return nil
-}
-
-func (r *Reader) crcError(start wal.LSN) error {
-	return r.corrupt(start, "the record's checksum does not match its content")
 }
 
 // beyond reports whether bytes before l are not known. It ends the walk then.

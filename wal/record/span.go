@@ -149,7 +149,10 @@ func (r *Reader) afterSwitch(place wal.LSN) error {
 func (r *Reader) assemble(total uint32) bool {
 	start := r.pos
 	r.pages.reset()
-	s := span{start: start, total: total, pages: &r.pages}
+	r.assembling = true
+	defer func() { r.assembling = false }()
+	s := &r.span
+	*s = span{start: start, total: total, pages: &r.pages}
 	l := start
 	for {
 		n := min(int64(wal.PageSize-l.PageOffset()), int64(total-s.got))
@@ -160,12 +163,12 @@ func (r *Reader) assemble(total uint32) bool {
 		l += wal.LSN(n)
 		if headed {
 			if err := r.checkHeader(&s.header, start); err != nil {
-				r.fail(err)
+				r.fail(r.torn(err, start, l))
 				return false
 			}
 		}
 		if s.got == total {
-			return r.finish(&s, l)
+			return r.finish(s, l)
 		}
 		h, more, err := r.continuation(l, start, total-s.got)
 		switch {
@@ -189,7 +192,7 @@ func (r *Reader) assemble(total uint32) bool {
 // finish verifies and delivers a record that crosses pages.
 func (r *Reader) finish(s *span, end wal.LSN) bool {
 	if !s.sound() {
-		r.fail(r.crcError(s.start))
+		r.fail(r.brokenRecord(s.start, end.Align()))
 		return false
 	}
 	rec := &r.rec
@@ -249,57 +252,4 @@ func (s *span) tail() Tail {
 		kept = append(kept, part[:min(len(part), KeepBytes-len(kept))]...)
 	}
 	return Tail{LSN: s.start, Length: s.total, Have: s.got, CRC: s.crc, Bytes: kept}
-}
-
-// pageParts is what is kept of a record that crosses pages, without its fixed
-// header. The parts stay where they are, in the Reader's chunk, until that is
-// needed for the next one: most records are not decoded, and of those that are
-// most bytes are images of pages, which nobody looks at.
-type pageParts struct {
-	list  [][]byte // in order; none is empty
-	have  int      // bytes in list
-	limit int      // of have
-	store []byte   // what was saved of them
-	saved bool     // list[0] lies in store
-	joint []byte   // what crosses from one part to the next, joined
-}
-
-func (p *pageParts) reset() {
-	p.list, p.have, p.saved = p.list[:0], 0, false
-}
-
-func (p *pageParts) add(part []byte) {
-	part = part[:min(len(part), p.limit-p.have)]
-	if len(part) > 0 {
-		p.list = append(p.list, part)
-		p.have += len(part)
-	}
-}
-
-// save moves the parts to memory of their own, where they become one.
-func (p *pageParts) save() {
-	rest := p.list
-	switch {
-	case len(rest) == 0:
-		return
-	case p.saved:
-		rest = rest[1:]
-	default:
-		p.store = p.store[:0]
-	}
-	for _, part := range rest {
-		p.store = append(p.store, part...)
-	}
-	p.list = append(p.list[:0], p.store)
-	p.saved = true
-}
-
-// Bytes is what follows the record's header, as far as it is kept, in one piece.
-// It is valid as long as the record.
-func (r *Record) Bytes() []byte {
-	if r.pages != nil {
-		r.pages.save()
-		r.Data, r.pages = r.pages.list[0], nil
-	}
-	return r.Data
 }
