@@ -80,6 +80,7 @@ func (e *environment) app() *cli.App {
 			e.planCommand(),
 			e.restoreCommand(),
 			e.verifyCommand(),
+			e.indexCommand(),
 			e.demoCommand(),
 			e.completionCommand(),
 			e.versionCommand(),

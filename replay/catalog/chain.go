@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/walden-pg/walden/internal/inorder"
 	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/archive"
@@ -177,10 +176,10 @@ func (r *Reader) fillChain(ctx context.Context, s *Snapshot, segs []wal.Segment)
 	c.whole = func(seg wal.Segment) (*index.Index, error) { return r.archive.Index(ctx, seg) }
 	for len(segs) > 0 {
 		n := headOf(segs)
-		if err := r.loadRollups(ctx, s, segs[:n]); err != nil {
+		if err := r.loadRollups(ctx, s, &s.rollups, segs[:n]); err != nil {
 			return err
 		}
-		if err := r.fillBlock(ctx, s, c, segs[:n]); err != nil {
+		if err := r.pieces(ctx, s, &s.rollups, segs[:n], c.add); err != nil {
 			return err
 		}
 		segs = segs[n:]
@@ -199,34 +198,6 @@ func headOf(segs []wal.Segment) int {
 		}
 	}
 	return len(segs)
-}
-
-// fillBlock adds segments to a chain: those that a roll-up tells of from there, and
-// others from their own indexes.
-func (r *Reader) fillBlock(ctx context.Context, s *Snapshot, c *Chain, segs []wal.Segment) error {
-	entries := make([]*rollup.Entry, len(segs))
-	listed := make([]archive.LiveSegment, len(segs)) // before goroutines run: use changes the snapshot
-	for i, seg := range segs {
-		l, _ := s.LiveSegment(seg)
-		listed[i] = l.listed
-		print, ok := s.fingerprint(seg)
-		if x := s.rollups.held[rollup.LogOf(seg)]; ok && x != nil {
-			if e, ok := x.Lookup(seg.Number, print); ok {
-				entries[i] = &e
-			}
-		}
-	}
-	return inorder.Do(ctx, len(segs), r.parallel, func(ctx context.Context, i int) (piece, error) {
-		if e := entries[i]; e != nil {
-			follows := i > 0 && entries[i-1] != nil && rollup.LogOf(segs[i-1]) == rollup.LogOf(segs[i])
-			return rolled(*e, follows)
-		}
-		ix, err := r.index(ctx, segs[i], listed[i])
-		if err != nil && archive.IsStoreFault(err) {
-			return piece{}, err
-		}
-		return piece{ix: ix, err: err}, nil
-	}, func(i int, p piece) error { return c.add(segs[i], p) })
 }
 
 // rolled is what a roll-up tells of a segment; follows: the one before it was taken
@@ -248,8 +219,7 @@ func rolled(e rollup.Entry, follows bool) (piece, error) {
 }
 
 // loadRollups gets the roll-ups of the logs that many of the segments lie in.
-func (r *Reader) loadRollups(ctx context.Context, s *Snapshot, segs []wal.Segment) error {
-	x := &s.rollups
+func (r *Reader) loadRollups(ctx context.Context, s *Snapshot, x *rollups, segs []wal.Segment) error {
 	if len(x.held) > heldLogs {
 		x.held = nil
 	}
@@ -257,7 +227,7 @@ func (r *Reader) loadRollups(ctx context.Context, s *Snapshot, segs []wal.Segmen
 		x.held = map[rollup.Log]*rollup.Rollup{}
 	}
 	var refs []rollup.Ref
-	for _, l := range s.worthRollup(segs) {
+	for _, l := range s.worthRollup(x, segs) {
 		if err := r.listRollups(ctx, x, l); err != nil {
 			return err
 		}
@@ -285,12 +255,12 @@ func (r *Reader) loadRollups(ctx context.Context, s *Snapshot, segs []wal.Segmen
 
 // worthRollup are the logs of which many of the segments are needed, and that are
 // not held.
-func (s *Snapshot) worthRollup(segs []wal.Segment) []rollup.Log {
+func (s *Snapshot) worthRollup(x *rollups, segs []wal.Segment) []rollup.Log {
 	count := map[rollup.Log]int{}
 	var logs []rollup.Log
 	for _, seg := range segs {
 		l := rollup.LogOf(seg)
-		if _, held := s.rollups.held[l]; held {
+		if _, held := x.held[l]; held {
 			continue
 		}
 		if _, sealed := s.fingerprint(seg); sealed {

@@ -22,6 +22,8 @@ type Details struct {
 	// Unreadable are segments that are archived, but whose index could not
 	// be read, with what is wrong. Plans treat them as missing.
 	Unreadable map[wal.Segment]string
+	// Scans are what came of looking through much WAL.
+	Scans map[ScanKey]Places
 	// Bases are backups whose packs and tables were looked for, with what is
 	// wrong: "" if all of them are there.
 	Bases map[string]string
@@ -47,6 +49,8 @@ type Needs struct {
 	// Chains are runs of segments, each following the one before it on a path.
 	// Their indexes are needed, and that neighbours have been joined.
 	Chains [][]wal.Segment
+	// Scans look through much WAL for a few places.
+	Scans []Scan
 	// Segments are single ones whose indexes are needed.
 	Segments []wal.Segment
 	// Transactions are segments whose list of transactions is needed.
@@ -57,7 +61,7 @@ type Needs struct {
 
 // Empty reports whether nothing is lacking.
 func (n Needs) Empty() bool {
-	return len(n.Lists) == 0 && len(n.Chains) == 0 && len(n.Segments) == 0 && len(n.Transactions) == 0 && len(n.Bases) == 0
+	return len(n.Lists) == 0 && len(n.Chains) == 0 && len(n.Scans) == 0 && len(n.Segments) == 0 && len(n.Transactions) == 0 && len(n.Bases) == 0
 }
 
 // Add records what a segment's index says; with transactions, its list is

@@ -45,6 +45,9 @@ func (r *Reader) Fill(ctx context.Context, s *Snapshot, n Needs) error {
 			return fmt.Errorf("read the indexes of WAL segments: %w", err)
 		}
 	}
+	if err := r.fillScans(ctx, s, n.Scans); err != nil {
+		return fmt.Errorf("look through the indexes of WAL segments: %w", err)
+	}
 	for _, list := range []struct {
 		segments     []wal.Segment
 		transactions bool

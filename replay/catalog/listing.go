@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -21,7 +22,8 @@ type Stretch struct {
 // listing is what is known of a timeline's segments. It is listed log by log, as
 // the need arises (Snapshot.Unlisted): an archive can hold millions.
 type listing struct {
-	unlisted []Stretch     // whole logs, ascending
+	unit     uint64        // how many segments are listed at least: those of a log
+	unlisted []Stretch     // whole units, ascending
 	sealed   []Range       // runs of what is listed, ascending
 	partials []wal.Segment // those that are listed, ascending
 	live     []archive.LiveSegment
@@ -56,14 +58,13 @@ func (s *Snapshot) ask(tli wal.TimelineID, first, last uint64) {
 	if !ok || s.Timelines[i].listing == nil {
 		return
 	}
-	per := s.SegmentSize.SegmentsPerLog()
+	unit := s.Timelines[i].listing.unit
 	for _, u := range s.Timelines[i].listing.unlisted {
 		from, to := max(first, u.First), min(last, u.Last)
 		if from > to {
 			continue
 		}
-		// Logs are listed as wholes.
-		a := Stretch{Timeline: tli, First: from / per * per, Last: to/per*per + per - 1}
+		a := Stretch{Timeline: tli, First: from / unit * unit, Last: to/unit*unit + unit - 1}
 		if n := len(s.asked); n == 0 || s.asked[n-1] != a {
 			s.asked = append(s.asked, a)
 		}
@@ -76,39 +77,56 @@ const listAhead = 1024
 
 // list lists what has not been listed of stretches of timelines, and a little beyond.
 func (r *Reader) list(ctx context.Context, timelines []*Timeline, stretches []Stretch) error {
-	type part struct {
-		Stretch
-		of                 *Timeline
-		segments, partials []archive.Entry
-	}
-	var parts []*part
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(listsAtOnce)
+	var mu sync.Mutex // of the timelines
 	for _, t := range timelines {
+		var missing []Stretch
 		for _, x := range stretches {
-			for _, u := range t.still(x) {
-				parts = append(parts, &part{Stretch: u, of: t})
-			}
+			x.Last = max(x.Last, x.First+listAhead-1)
+			missing = append(missing, t.still(x)...)
+		}
+		for _, x := range r.blocks(missing) {
+			g.Go(func() error {
+				segments, partials, err := r.archive.Files(gctx, x.Timeline, x.First, x.Last)
+				if err != nil {
+					return err
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				t.add(x, segments, partials)
+				return nil
+			})
 		}
 	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(8) // each makes many requests
-	for _, p := range parts {
-		g.Go(func() (err error) {
-			p.segments, p.partials, err = r.archive.Files(gctx, p.Timeline, p.First, p.Last)
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	for _, p := range parts {
-		p.of.add(p.Stretch, p.segments, p.partials)
-	}
+	err := g.Wait()
 	for _, t := range timelines {
 		if t.listing != nil {
 			t.settle(r.inc.SegmentSize)
 		}
 	}
-	return nil
+	return err
+}
+
+const (
+	// blockKeys is about how many segments are listed by one call: what is held of them
+	// until it returns is some hundred bytes each.
+	blockKeys = 16 << 10
+	// listsAtOnce is how many such calls there are at a time; each makes many requests.
+	listsAtOnce = 4
+)
+
+// blocks cuts stretches of whole logs.
+func (r *Reader) blocks(stretches []Stretch) []Stretch {
+	per := r.inc.SegmentSize.SegmentsPerLog()
+	size := max(blockKeys/per, 1) * per
+	var list []Stretch
+	for _, x := range stretches {
+		for ; x.First <= x.Last; x.First += size {
+			list = append(list, Stretch{Timeline: x.Timeline, First: x.First, Last: min(x.Last, x.First+size-1)})
+		}
+	}
+	return list
 }
 
 // still is what of a stretch has not been listed.
@@ -116,7 +134,6 @@ func (t *Timeline) still(x Stretch) []Stretch {
 	if t.listing == nil || x.Timeline != t.ID {
 		return nil
 	}
-	x.Last = max(x.Last, x.First+listAhead-1)
 	var list []Stretch
 	for _, u := range t.listing.unlisted {
 		if from, to := max(u.First, x.First), min(u.Last, x.Last); from <= to {
@@ -137,10 +154,11 @@ func (r *Reader) listAll(ctx context.Context, s *Snapshot, stretches []Stretch) 
 	return err
 }
 
-// sketch begins a listing: of the logs that hold anything only the first and the
-// last are known. All else is taken for present.
-func (t *Timeline) sketch(first, last uint64, live []archive.LiveSegment) {
+// sketch begins a listing in units of so many segments: of the units that hold anything
+// only the first and the last are known. All else is taken for present.
+func (t *Timeline) sketch(first, last, unit uint64, live []archive.LiveSegment) {
 	t.listing = &listing{
+		unit:     unit,
 		unlisted: []Stretch{{Timeline: t.ID, First: first, Last: last}},
 		live:     live, prints: map[uint32][]uint64{},
 	}

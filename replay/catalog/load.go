@@ -187,7 +187,7 @@ func (r *Reader) loadWAL(ctx context.Context, t *Timeline, near uint32) error {
 		ends = append(ends, l.Segment.Number/per)
 	}
 	var stretches []Stretch
-	t.sketch(uint64(first)*per, uint64(last)*per+per-1, live)
+	t.sketch(uint64(first)*per, uint64(last)*per+per-1, per, live)
 	if !any {
 		t.listing.unlisted, ends = nil, nil
 	}

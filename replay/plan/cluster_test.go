@@ -314,6 +314,18 @@ func fill(s *catalog.Snapshot, n plan.Needs, indexes map[wal.Segment]*index.Inde
 			}
 		}
 	}
+	for _, scan := range n.Scans {
+		x := s.Details.NewScan(scan)
+		for n := scan.From; n <= scan.To; n++ {
+			if seg := scan.Path.Segment(n); s.Has(seg) {
+				ix, err := read(seg)
+				if err := x.Add(seg, ix, err); err != nil {
+					return err
+				}
+			}
+		}
+		x.End()
+	}
 	for i, list := range [][]wal.Segment{n.Segments, n.Transactions} {
 		for _, seg := range list {
 			if ix, err := read(seg); err != nil {
@@ -334,15 +346,22 @@ func (c *cluster) make(t *testing.T, target plan.Target) (*plan.Plan, error) {
 	t.Helper()
 	s := *c.snapshot
 	s.Details = catalog.Details{}
+	return c.makeOn(t, &s, target)
+}
+
+// makeOn plans on a snapshot of which all is listed, or one that is Sketched.
+func (c *cluster) makeOn(t *testing.T, s *catalog.Snapshot, target plan.Target) (*plan.Plan, error) {
+	t.Helper()
 	for c.rounds = range 1000 {
-		n, err := plan.Need(&s, target)
+		n, err := plan.Need(s, target)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if n.Empty() {
-			return plan.Make(&s, target)
+			return plan.Make(s, target)
 		}
-		if err := fill(&s, n, c.indexes, c.wrong); err != nil {
+		s.Reveal(c.snapshot, n.Lists)
+		if err := fill(s, n, c.indexes, c.wrong); err != nil {
 			t.Fatal(err)
 		}
 	}

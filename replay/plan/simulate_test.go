@@ -1,8 +1,10 @@
 package plan_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strconv"
 	"testing"
 	"time"
@@ -172,6 +174,7 @@ func (c *cluster) target() plan.Target {
 type tally struct {
 	reached map[plan.Kind]int
 	refused map[string]int
+	targets int
 	inside  int // of a segment of which not all is archived, recovery stopped
 }
 
@@ -188,6 +191,9 @@ func disagree(t *testing.T, seed uint64, targets int, n *tally) {
 	for range targets {
 		target := c.target()
 		p, err := c.make(t, target)
+		if n.targets++; n.targets%3 == 0 {
+			c.sketched(t, target, p, err)
+		}
 		context := fmt.Sprintf("seed %d, %s exclusive=%v timeline=%q backup=%q", seed, target, target.Exclusive, target.Timeline, target.Backup)
 		if err == nil {
 			n.reached[target.Kind]++
@@ -203,6 +209,24 @@ func disagree(t *testing.T, seed uint64, targets int, n *tally) {
 			t.FailNow()
 		}
 	}
+}
+
+// sketched holds a plan, or a refusal, against what comes of listing only what is asked for.
+func (c *cluster) sketched(t *testing.T, target plan.Target, want *plan.Plan, refused error) {
+	t.Helper()
+	s := c.snapshot.Sketched(1 + c.r.Uint64N(4))
+	got, err := c.makeOn(t, s, target)
+	if fmt.Sprint(err) != fmt.Sprint(refused) || !reflect.DeepEqual(got, want) || !reflect.DeepEqual(reachable(err), reachable(refused)) {
+		t.Errorf("%+v: of a snapshot that is listed as need be comes\n%+v, %v\nof a whole one\n%+v, %v", target, got, err, want, refused)
+	}
+}
+
+func reachable(err error) []catalog.Window {
+	var refused interface{ Reachable() []catalog.Window }
+	if errors.As(err, &refused) {
+		return refused.Reachable()
+	}
+	return nil
 }
 
 func TestSimulation(t *testing.T) {

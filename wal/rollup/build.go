@@ -38,11 +38,11 @@ func (b *Builder) Add(ix *index.Index, fingerprint uint64) (misfit, err error) {
 	switch {
 	case LogOf(seg) != b.r.Log || seg.Size != b.r.Size || ix.SystemID != b.r.SystemID:
 		return nil, fmt.Errorf("segment %s of system identifier %d is not of log %s", seg.Name(), ix.SystemID, b.r.Log)
-	case n > 0 && seg.Number <= b.previous:
+	case n > 0 && seg.Number <= b.r.entries[n-1].Segment.Number:
 		return nil, fmt.Errorf("segment %s is not in order", seg.Name())
 	}
 	entry := Entry{Segment: seg, Fingerprint: fingerprint, compact: ix.EncodeCompact()}
-	step, misfit := b.step(ix, n)
+	step, misfit := b.step(ix)
 	if step != nil && step.Plain() && b.known {
 		entry.step = step.EncodeStep(seg)
 	}
@@ -62,9 +62,16 @@ func (b *Builder) Add(ix *index.Index, fingerprint uint64) (misfit, err error) {
 	return misfit, nil
 }
 
+// Skip notes that the next segment's index cannot be read.
+func (b *Builder) Skip(seg wal.Segment, fingerprint uint64) {
+	b.r.entries = append(b.r.entries, Entry{Segment: seg, Fingerprint: fingerprint})
+	b.keep()
+	b.since, b.known = nil, false
+}
+
 // step joins the segment to the one before. nil: it begins a run.
-func (b *Builder) step(ix *index.Index, n int) (step *index.Joined, misfit error) {
-	if n > 0 && b.previous+1 == ix.Segment.Number {
+func (b *Builder) step(ix *index.Index) (step *index.Joined, misfit error) {
+	if len(b.since) > 0 && b.previous+1 == ix.Segment.Number {
 		if step, misfit = b.joiner.Add(ix); misfit == nil {
 			return step, nil
 		}

@@ -151,6 +151,12 @@ func (d *decoder) rollup() (*Rollup, error) {
 
 // check decodes what an entry holds, so that it can be relied on.
 func (r *Rollup) check(e Entry) error {
+	if e.Damaged() {
+		if len(e.step)+len(e.edges) > 0 {
+			return fmt.Errorf("the entry of segment %s tells of a damaged one", e.Segment.Name())
+		}
+		return nil
+	}
 	ix, err := e.Index()
 	if err != nil {
 		return err
@@ -163,7 +169,7 @@ func (r *Rollup) check(e Entry) error {
 		return fmt.Errorf("the entry of segment %s is of system identifier %d", e.Segment.Name(), ix.SystemID)
 	case ix.EndOfRecords != e.Segment.End():
 		return fmt.Errorf("the entry of segment %s is of a part of it", e.Segment.Name())
-	case stepped && (n == 0 || r.entries[n-1].Segment.Number+1 != e.Segment.Number):
+	case stepped && (n == 0 || r.entries[n-1].Segment.Number+1 != e.Segment.Number || r.entries[n-1].Damaged()):
 		return fmt.Errorf("the entry of segment %s continues none", e.Segment.Name())
 	case stepped && !fits(ix, j):
 		return fmt.Errorf("the entry of segment %s begins with another record", e.Segment.Name())

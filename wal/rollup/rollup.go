@@ -60,7 +60,7 @@ type Entry struct {
 	Segment wal.Segment
 	// Fingerprint of the object that was read.
 	Fingerprint uint64
-	compact     []byte // index.EncodeCompact
+	compact     []byte // index.EncodeCompact; empty: the object was Damaged
 	step        []byte // index.EncodeStep of the step from the segment before; empty: not kept
 	edges       []byte // index.EncodeEdges; empty: not kept
 }
@@ -68,8 +68,12 @@ type Entry struct {
 // Entries are all there are, by number.
 func (r *Rollup) Entries() []Entry { return r.entries }
 
+// Damaged reports whether the segment's index could not be read when the Rollup was
+// made. Nothing else is known of it then.
+func (e Entry) Damaged() bool { return len(e.compact) == 0 }
+
 // Lookup finds the entry of the segment with a number, if it is of the object
-// with the fingerprint.
+// with the fingerprint. It may be Damaged.
 func (r *Rollup) Lookup(number, fingerprint uint64) (Entry, bool) {
 	i, ok := slices.BinarySearchFunc(r.entries, number, func(e Entry, n uint64) int {
 		switch {
@@ -113,4 +117,51 @@ func (e Entry) Step() (j *index.Joined, ok bool, err error) {
 	}
 	j, err = index.DecodeStep(e.step, e.Segment)
 	return j, err == nil, err
+}
+
+// Misfit is a segment that does not continue the one before it.
+type Misfit struct {
+	Segment wal.Segment
+	Err     error
+}
+
+// Misfits joins all neighbours whose fit is not written down.
+func (r *Rollup) Misfits() ([]Misfit, error) {
+	var list []Misfit
+	var since []*index.Index // from the last segment on in which a record is complete
+	for i, e := range r.entries {
+		if e.Damaged() {
+			since = nil
+			continue
+		}
+		ix, err := e.Index()
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 && r.entries[i-1].Segment.Number+1 != e.Segment.Number {
+			since = nil
+		}
+		if len(e.step) == 0 && len(since) > 0 {
+			if err := join(append(since, ix)); err != nil {
+				list = append(list, Misfit{e.Segment, err})
+				since = nil
+			}
+		}
+		if ix.LastComplete != 0 {
+			since = nil
+		}
+		since = append(since, ix)
+	}
+	return list, nil
+}
+
+// join joins consecutive segments.
+func join(list []*index.Index) error {
+	var j index.Joiner
+	for _, ix := range list {
+		if _, err := j.Add(ix); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -25,6 +25,10 @@ type UpdateOptions struct {
 	// MinNew is how many segments the last log of a timeline must have that its
 	// roll-up does not hold for; as long as there are fewer it is left. 0: one.
 	MinNew int
+	// Recent, if not 0, is how many logs of each timeline are looked at: of those that
+	// have no roll-up, and of the last two, the newest. So it costs little to call
+	// Update often.
+	Recent int
 	// Parallel bounds the requests under way at once; 0: 32.
 	Parallel int
 	// Progress, if not nil, is told after each log, by one goroutine.
@@ -137,10 +141,12 @@ func (u *updater) timeline(ctx context.Context, tli wal.TimelineID) error {
 		return err
 	}
 	seen := map[uint32]bool{}
-	for from := uint64(first); any && from <= uint64(last); from += batch {
-		l := Log{Timeline: tli, Number: uint32(from)}
-		to := Log{Timeline: tli, Number: uint32(min(from+batch-1, uint64(last)))}
-		segments, _, err := u.archive.Files(ctx, tli, l.First(u.size), to.Last(u.size))
+	var blocks [][2]Log
+	if any {
+		blocks = u.blocks(tli, refs, first, last)
+	}
+	for _, b := range blocks {
+		segments, _, err := u.archive.Files(ctx, tli, b[0].First(u.size), b[1].Last(u.size))
 		if err != nil {
 			return err
 		}
@@ -149,12 +155,47 @@ func (u *updater) timeline(ctx context.Context, tli wal.TimelineID) error {
 		}
 	}
 	for _, ref := range refs {
-		if !seen[ref.Number] {
+		if !seen[ref.Number] && (u.o.Recent == 0 || !any || ref.Number < first) {
 			u.remove(ctx, ref, append(slices.Clone(ref.Older), ref.Generation))
 			u.done(LogReport{Timeline: tli, Log: logName(ref.Log), Action: Removed})
 		}
 	}
 	return nil
+}
+
+// blocks are the logs to look at, from first to last, in runs of at most batch.
+func (u *updater) blocks(tli wal.TimelineID, refs []Ref, first, last uint32) [][2]Log {
+	var list [][2]Log
+	add := func(n uint64) {
+		l := Log{Timeline: tli, Number: uint32(n)}
+		if k := len(list); k > 0 && n-uint64(list[k-1][0].Number) < batch && uint64(list[k-1][1].Number)+1 == n {
+			list[k-1][1] = l
+			return
+		}
+		list = append(list, [2]Log{l, l})
+	}
+	if u.o.Recent == 0 {
+		for n := uint64(first); n <= uint64(last); n++ {
+			add(n)
+		}
+		return list
+	}
+	var recent []uint64
+	for n, k := uint64(last), len(refs); n+1 > uint64(first) && len(recent) < u.o.Recent; n-- {
+		for k > 0 && uint64(refs[k-1].Number) > n {
+			k--
+		}
+		if has := k > 0 && uint64(refs[k-1].Number) == n; !has || n+1 >= uint64(last) {
+			recent = append(recent, n)
+		}
+		if n == 0 {
+			break
+		}
+	}
+	for _, n := range slices.Backward(recent) {
+		add(n)
+	}
+	return list
 }
 
 func logName(l Log) string { return fmt.Sprintf("%08X", l.Number) }
@@ -190,6 +231,8 @@ type existing struct {
 	rollup  *Rollup // nil: none that can be used
 	missing int     // segments it does not hold for
 	damage  error
+	damaged []Finding // segments
+	misfits []Misfit
 }
 
 // logs brings a batch of logs up to date.
@@ -236,11 +279,31 @@ func (u *updater) examine(ctx context.Context, ref Ref, entries []archive.Entry)
 	}
 	x.rollup = r
 	for _, e := range entries {
-		if _, ok := r.Lookup(e.Segment.Number, Fingerprint(e)); ok {
+		known, ok := r.Lookup(e.Segment.Number, Fingerprint(e))
+		if ok && known.Damaged() {
+			if ok, err = u.stillDamaged(ctx, &x, e); err != nil {
+				return x, err
+			}
+		}
+		if ok {
 			x.missing--
 		}
 	}
-	return x, nil
+	x.misfits, err = r.Misfits()
+	return x, err
+}
+
+// stillDamaged looks once more at a segment that could not be read.
+func (u *updater) stillDamaged(ctx context.Context, x *existing, e archive.Entry) (bool, error) {
+	_, err := u.archive.Index(ctx, e.Segment)
+	switch {
+	case err == nil || errors.Is(err, storage.ErrNotExist):
+		return false, nil
+	case archive.IsStoreFault(err):
+		return false, err
+	}
+	x.damaged = append(x.damaged, Finding{Object: archive.SegmentKey(u.store.inc, e.Segment), Problem: err.Error()})
+	return true, nil
 }
 
 // log brings one log up to date.
@@ -255,10 +318,14 @@ func (u *updater) log(ctx context.Context, entries []archive.Entry, have existin
 	case u.o.All || have.damage != nil:
 	case have.missing == 0:
 		report.Action = Current
-		u.done(report)
-		return nil
 	case growing && have.missing < u.o.MinNew:
 		report.Action = Left
+	}
+	if report.Action != "" {
+		u.report.Findings = append(u.report.Findings, have.damaged...)
+		for _, m := range have.misfits {
+			u.find(archive.SegmentKey(u.store.inc, m.Segment), m.Err)
+		}
 		u.done(report)
 		return nil
 	}
@@ -301,15 +368,14 @@ func (u *updater) build(ctx context.Context, l Log, entries []archive.Entry) (*R
 			return nil
 		case got.err != nil:
 			u.find(key, got.err)
+			b.Skip(entries[i].Segment, Fingerprint(entries[i]))
 			return nil
 		}
 		misfit, err := b.Add(got.ix, Fingerprint(entries[i]))
-		for _, wrong := range []error{misfit, err} {
-			if wrong != nil {
-				u.find(key, wrong)
-			}
+		if misfit != nil {
+			u.find(key, misfit)
 		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the indexes of log %s: %w", l, err)
@@ -324,7 +390,7 @@ func (u *updater) contradictions(have existing, r *Rollup) {
 	}
 	for _, e := range r.entries {
 		old, ok := have.rollup.Lookup(e.Segment.Number, e.Fingerprint)
-		if ok && string(old.compact) != string(e.compact) {
+		if ok && !old.Damaged() && string(old.compact) != string(e.compact) {
 			u.find(u.store.Key(r.Log, have.ref.Generation), fmt.Errorf("it contradicts segment %s", e.Segment.Name()))
 		}
 	}
