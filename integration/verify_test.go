@@ -96,7 +96,7 @@ func (s *site) oneOfEach() []string {
 	for _, rel := range byKind {
 		list = append(list, rel)
 	}
-	if len(list) < 11 {
+	if len(list) < 12 {
 		s.t.Fatalf("only %v", list)
 	}
 	slices.Sort(list)
@@ -116,6 +116,7 @@ func TestVerify(t *testing.T) {
 	s.archiveAll()
 	s.pg.Exec("INSERT INTO marker SELECT g, repeat('x', 100) FROM generate_series(100, 2000) g")
 	s.storeFragments()
+	s.run("index").ok(t)
 
 	if state := s.validation(0, id); state != "unverified" {
 		t.Errorf("before: %s", state)
@@ -125,7 +126,7 @@ func TestVerify(t *testing.T) {
 		if !v.Complete || v.Incarnations[0].Record == "" {
 			t.Fatalf("%+v", v)
 		}
-		for _, kind := range []string{"identity", "segment", "fragment", "backup-history", "names", "claim", "manifest", "table", "pack"} {
+		for _, kind := range []string{"identity", "segment", "fragment", "backup-history", "roll-up", "names", "claim", "manifest", "table", "pack"} {
 			if v.Incarnations[0].Objects[kind].Objects == 0 {
 				t.Errorf("the repository has no %s", kind)
 			}
@@ -267,4 +268,20 @@ func TestVerifyWhileWorkGoesOn(t *testing.T) {
 		}
 	}
 	t.Logf("%d runs meanwhile", runs)
+}
+
+// TestVerifyOnS3 is the same on S3, killed now and then.
+func TestVerifyOnS3(t *testing.T) {
+	s := newSite(t, siteOptions{major: 17, store: s3Store})
+	s.backup()
+	s.fill(2)
+	s.run("index").ok(t)
+	for _, after := range []time.Duration{50 * time.Millisecond, 300 * time.Millisecond, time.Second} {
+		s.killed(after, "verify", "--deep", "--max-rate", "2MB/s")
+	}
+	for _, args := range [][]string{{"--deep"}, {}, {"--unverified-for", "1h"}} {
+		if v := s.verify(0, args...); len(v.Findings) > 0 || !v.Complete || v.Backups[0].State != "sound" {
+			t.Errorf("%v: %+v", args, v)
+		}
+	}
 }

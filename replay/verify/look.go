@@ -227,6 +227,10 @@ func (c *checker) note(ctx context.Context, s seen) error {
 		if sound {
 			c.histories[s.file.Timeline] = string(s.text)
 		}
+	case KindBackupHistory:
+		if sound {
+			c.tellBackup(s.file.Timeline, string(s.text))
+		}
 	case KindRollup:
 		c.rolled[s.log] = append(c.rolled[s.log], s.generation)
 	case KindNames:

@@ -83,8 +83,8 @@ func (w *thought) prepare(ctx context.Context, snap *catalog.Snapshot) error {
 	for _, f := range w.c.findings {
 		for _, id := range f.effect.backups {
 			_, there := w.sound.Backup(id)
-			if r := w.c.recorded(id); r != nil && !there {
-				w.sound.Backups = append(w.sound.Backups, r.Backup)
+			if b, ok := w.c.known(id); ok && !there {
+				w.sound.Backups = append(w.sound.Backups, b)
 			}
 		}
 	}
@@ -196,6 +196,13 @@ func (w *thought) without(ctx context.Context, f *Finding) error {
 		}
 	}
 	f.Lost = w.distinct(f.Lost)
+	for i := range f.Lost {
+		for _, m := range []*catalog.Moment{&f.Lost[i].From, &f.Lost[i].To} {
+			if m.Time != nil && m.Time.IsZero() { // of a backup of which only the positions are known
+				m.Time = nil
+			}
+		}
+	}
 	for _, id := range f.effect.backups {
 		if !slices.Contains(f.Backups, id) {
 			f.Backups = append(f.Backups, id)
@@ -205,7 +212,12 @@ func (w *thought) without(ctx context.Context, f *Finding) error {
 	if f.effect.history != 0 && len(f.Lost) == 0 {
 		f.Lost = w.ownWAL(f.effect.history)
 	}
-	f.Consequence, f.Harmless = consequence(f)
+	unknown := false
+	for _, id := range f.effect.backups {
+		_, known := w.sound.Backup(id)
+		unknown = unknown || !known
+	}
+	f.Consequence, f.Harmless = consequence(f, unknown)
 	return nil
 }
 
@@ -303,8 +315,9 @@ func compareLSN(a, b wal.LSN) int {
 	return 0
 }
 
-// consequence puts into words what a finding takes.
-func consequence(f *Finding) (text string, harmless bool) {
+// consequence puts into words what a finding takes. unknown: of a backup that cannot be restored
+// nothing tells which moments it reached.
+func consequence(f *Finding, unknown bool) (text string, harmless bool) {
 	var parts []string
 	for _, l := range f.Lost {
 		parts = append(parts, fmt.Sprintf("moments after %s up to %s on timeline %s can no longer be restored", momentText(l.From), momentText(l.To), l.Timeline))
@@ -320,6 +333,8 @@ func consequence(f *Finding) (text string, harmless bool) {
 		return "no moment is lost: " + f.effect.unless, true
 	case len(parts) == 0:
 		return "no moment is lost that could be restored without it", true
+	case unknown:
+		parts = append(parts, "nothing tells any more which moments could be restored from it; those that other backups reach are not lost (`walden list`)")
 	case len(f.Lost) == 0:
 		parts = append(parts, "as far as is known no moment is lost, for others serve in its place")
 	}
@@ -391,8 +406,8 @@ func (c *checker) validated(snap *catalog.Snapshot) []recordedBackup {
 	all := slices.Clone(snap.Backups)
 	for _, id := range slices.Sorted(maps.Keys(problems)) {
 		_, there := snap.Backup(id)
-		if r := c.recorded(id); r != nil && !there {
-			all = append(all, r.Backup) // its manifest is damaged or has gone
+		if b, ok := c.known(id); ok && !there {
+			all = append(all, b) // its manifest is damaged or has gone
 		}
 	}
 	slices.SortFunc(all, func(a, b catalog.Backup) int { return strings.Compare(a.ID, b.ID) })

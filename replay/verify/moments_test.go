@@ -152,3 +152,26 @@ func TestUnneeded(t *testing.T) {
 		t.Errorf("found %v", old)
 	}
 }
+
+// A manifest that was damaged before anything was verified: its backup history file tells
+// which moments are lost, and without that nothing does.
+func TestManifestNeverSeen(t *testing.T) {
+	w := newWorld(t)
+	key := w.inc.Prefix() + "backups/" + firstID + "/manifest"
+	w.store.Replace(key, []byte("rubbish"))
+	o := options()
+	o.NoRecord = true
+	const lost = "moments after 2026-11-22 12:04:01Z (0/209DF0) up to 2026-11-22 12:13:01Z (0/600000) on timeline 1 can no longer be restored"
+	if r := run(t, w.store, o); len(r.Findings) != 1 || r.Findings[0].Object != key || !strings.HasPrefix(r.Findings[0].Consequence, lost) {
+		t.Errorf("findings %+v", r.Findings)
+	}
+	for _, k := range keysOf(t, w.store, w.inc.Prefix()+"wal/") {
+		if strings.HasSuffix(k, ".backup") {
+			w.ok(w.store.Delete(t.Context(), k))
+		}
+	}
+	r := run(t, w.store, o)
+	if len(r.Findings) != 1 || r.Findings[0].Harmless || !strings.Contains(r.Findings[0].Consequence, "nothing tells any more which moments") {
+		t.Errorf("findings %+v", r.Findings)
+	}
+}

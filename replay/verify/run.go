@@ -262,6 +262,8 @@ type checker struct {
 	names, named map[string]string
 	rolled       map[rollup.Log][]uint32 // generations
 	histories    map[wal.TimelineID]string
+	// told are backups as backup history files tell of them.
+	told map[string]catalog.Backup
 	// activity is when the last object of a backup's was stored.
 	activity map[string]time.Time
 }
@@ -273,7 +275,7 @@ func (r *Report) incarnation(ctx context.Context, repo *repository.Repository, p
 		tally: Incarnation{Number: place.Number, SystemID: place.SystemID, Objects: map[Kind]Tally{}},
 		found: newInventory(), flagged: map[string]bool{}, live: map[wal.Segment]*archive.LiveSegment{},
 		names: map[string]string{}, named: map[string]string{}, rolled: map[rollup.Log][]uint32{},
-		histories: map[wal.TimelineID]string{}, activity: map[string]time.Time{},
+		histories: map[wal.TimelineID]string{}, told: map[string]catalog.Backup{}, activity: map[string]time.Time{},
 		backups: newBackupState(),
 	}
 	err := c.run(ctx)

@@ -170,13 +170,14 @@ func (w *world) backup(b *waltest.Builder, id string) {
 	w.clock = w.clock.Add(time.Second)
 	m := &basebackup.Manifest{
 		Format: basebackup.FormatVersion, ID: id, Cluster: "main", SystemID: systemID, Major: 17, ServerVersion: 170010, SegmentSize: size,
-		Timeline: b.Timeline(), StartLSN: start, CheckpointLSN: checkpoint, StopLSN: stop, StopTimeline: b.Timeline(),
+		Timeline: b.Timeline(), StartLSN: start, CheckpointLSN: checkpoint, StopLSN: stop, StopTimeline: b.Timeline(), Label: "walden " + id,
 		StartTime: w.clock.Add(-2 * time.Second), StopTime: w.clock, BackupLabel: "START WAL LOCATION: " + start.String() + "\n",
 	}
 	w.claim(id)
 	w.publish(m, nil)
 	seg := wal.SegmentAt(b.Timeline(), start, size)
-	text := fmt.Sprintf("START WAL LOCATION: %s (file %s)\nSTOP WAL LOCATION: %s (file %s)\n", start, seg.Name(), stop, seg.Name())
+	text := fmt.Sprintf("START WAL LOCATION: %s (file %s)\nSTOP WAL LOCATION: %s (file %s)\nCHECKPOINT LOCATION: %s\nSTOP TIME: %s\nLABEL: %s\n",
+		start, seg.Name(), stop, seg.Name(), checkpoint, w.clock.Format("2006-01-02 15:04:05 UTC"), m.Label)
 	_, err := w.arch.PutBackupHistory(w.t.Context(), wal.File{
 		Kind: wal.FileBackup, Segment: seg, Timeline: seg.Timeline, Offset: uint32(start - seg.Start()),
 	}, []byte(text))
