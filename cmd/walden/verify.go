@@ -66,13 +66,7 @@ func (e *environment) verify(c *cli.Context) error {
 	}
 	o.Cluster, o.Repository = t.name, ro
 	bar := e.newProgress()
-	o.Progress = func(p verify.Progress) {
-		if p.Phase == verify.Looking {
-			bar.show(fmt.Sprintf("%s: %d", p.Phase, p.Objects/1000*1000), 0, 0)
-			return
-		}
-		bar.show(string(p.Phase), p.Bytes, p.TotalBytes)
-	}
+	o.Progress = func(p verify.Progress) { bar.show(string(p.Phase), p.Bytes, p.TotalBytes) }
 	r, failure := verify.Run(c.Context, store, o)
 	bar.finish()
 	if failure != nil && (c.Context.Err() != nil || nothingThere(failure)) {

@@ -240,19 +240,6 @@ func (c *checker) superseded(snap *catalog.Snapshot) {
 	}
 }
 
-// recorded is what the last record says of a complete backup; nil: nothing.
-func (c *checker) recorded(id string) *recordedBackup {
-	if c.old == nil {
-		return nil
-	}
-	for i := range c.old.Backups {
-		if c.old.Backups[i].ID == id {
-			return &c.old.Backups[i]
-		}
-	}
-	return nil
-}
-
 // compareRecord finds what was there at an earlier verification and has gone since without
 // anything that would have replaced it.
 func (c *checker) compareRecord(ctx context.Context, snap *catalog.Snapshot) error {

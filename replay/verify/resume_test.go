@@ -261,3 +261,28 @@ func TestDamageIsNotForgotten(t *testing.T) {
 		clean(t, w.store, o)
 	}
 }
+
+// What is deleted on purpose is not missed.
+func TestForget(t *testing.T) {
+	w := newWorld(t)
+	o := options()
+	goes := func(key string) bool {
+		return strings.Contains(key, firstID) || key == archive.SegmentKey(w.inc, w.segment(1, 1)) || strings.HasSuffix(key, ".partial")
+	}
+	w.ok(verify.Forget(t.Context(), w.repo, w.inc, goes)) // nothing is remembered yet
+	run(t, w.store, o)
+	w.ok(verify.Forget(t.Context(), w.repo, w.inc, goes))
+	for _, key := range keysOf(t, w.store, w.inc.Prefix()) {
+		if goes(key) {
+			w.ok(w.store.Delete(t.Context(), key))
+		}
+	}
+	records := len(keysOf(t, w.store, w.inc.Prefix()+"verified/"))
+	w.ok(verify.Forget(t.Context(), w.repo, w.inc, goes)) // again: nothing is left to forget
+	if n := len(keysOf(t, w.store, w.inc.Prefix()+"verified/")); n != records || n != 2 {
+		t.Errorf("%d records, then %d", records, n)
+	}
+	if r := clean(t, w.store, o); len(r.Backups) != 1 {
+		t.Errorf("backups %+v", r.Backups)
+	}
+}

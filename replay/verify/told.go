@@ -53,3 +53,16 @@ func (c *checker) known(id string) (b catalog.Backup, ok bool) {
 	b, ok = c.told[id]
 	return b, ok
 }
+
+// recorded is what the last record says of a complete backup; nil: nothing.
+func (c *checker) recorded(id string) *recordedBackup {
+	if c.old == nil {
+		return nil
+	}
+	for i := range c.old.Backups {
+		if c.old.Backups[i].ID == id {
+			return &c.old.Backups[i]
+		}
+	}
+	return nil
+}
