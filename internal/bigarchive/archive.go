@@ -71,11 +71,11 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func (s Spec) crossing(n uint64) crossing {
 	le := binary.LittleEndian
 	c := crossing{bytes: make([]byte, record.HeaderSize, 120), have: 40}
-	info, rmgr, xid := byte(0x20), byte(0), uint32(0) // XLOG_NOOP of RM_XLOG_ID
+	info, rmgr, xid := byte(0), byte(21), uint32(0) // RM_LOGICALMSG_ID: whatever it holds is sound
 	if n%16 == 0 {
 		at := TimeOf(n + 1)
 		c.bytes = le.AppendUint64(append(c.bytes, 255, 8), uint64(wal.ToPGMicros(at)))
-		c.have, info, rmgr, xid = 24, 0, 1, XIDOf(n+1)-1 // RM_XACT_ID
+		c.have, rmgr, xid = 24, 1, XIDOf(n+1)-1 // RM_XACT_ID
 	} else {
 		c.bytes = c.bytes[:120]
 		copy(c.bytes[record.HeaderSize:], []byte{255, 94})

@@ -49,6 +49,8 @@ type Index struct {
 	// their subtransactions, compared as plain numbers; 0: there are none.
 	MinXID, MaxXID  uint32
 	Commits, Aborts uint64 // including those of prepared transactions
+	// Prepared counts the records of prepared transactions: PREPARE, and what ends them.
+	Prepared uint64
 
 	// Landmarks are the records a person may want to stop at, in order.
 	Landmarks []Landmark
@@ -62,6 +64,9 @@ type Index struct {
 	// most MaxEffects, those that change most. Omitted counts the others.
 	Effects []Effect
 	Omitted Omitted
+	// Locks are where transactions first took, or at a checkpoint were told to
+	// hold, an AccessExclusiveLock, by transaction id: at most MaxLocks.
+	Locks []Lock
 
 	transactions transactionList
 	details      detailList

@@ -124,7 +124,7 @@ func TestBuild(t *testing.T) {
 			Segment: seg, SystemID: system, Magic: magic,
 			FirstRecord: seg.Start() + 40, LastRecord: marks[7].LSN, LastComplete: marks[7].LSN, EndOfRecords: seg.End(),
 			FirstPrev: seg.Start() - 200, Records: 14, Switch: marks[7].LSN, PageTimelineFirst: 3, PageTimelineLast: 3,
-			FirstTime: at(5), LastTime: at(3), MinTime: at(1), MaxTime: at(5), MinXID: 690, MaxXID: 709, Commits: 2, Aborts: 2,
+			FirstTime: at(5), LastTime: at(3), MinTime: at(1), MaxTime: at(5), MinXID: 690, MaxXID: 709, Commits: 2, Aborts: 2, Prepared: 3,
 			Landmarks: marks,
 		}
 		if d := cmp.Diff(want, ix, exported); d != "" {
@@ -337,6 +337,8 @@ func TestDecodeRefuses(t *testing.T) {
 	b.Rows(5, items, deleted)
 	b.CreateFile(5, orders, 0)
 	b.TruncateFile(5, items, 200)
+	b.Lock(5, 5, 16384)
+	b.Lock(8, 5, 16384)
 	b.DropDatabase(5, 16400, 1663)
 	b.CommitWith(5, noon, waltest.Transaction{Subxacts: []uint32{6, 9}, Relations: [][3]uint32{orders, items}, Stats: [][3]uint32{{2, 5, 16384}}})
 	b.FillTo(3*wal.LSN(size) - 64)
@@ -411,6 +413,7 @@ func FuzzDecode(f *testing.F) {
 	b.RestorePoint("p", noon)
 	b.Rows(4, orders, waltest.Row{Multi: 3})
 	b.TruncateFile(3, items, 200)
+	b.Lock(3, 5, 16384)
 	b.DropDatabase(3, 16400, 1663)
 	b.CommitWith(3, noon, waltest.Transaction{Subxacts: []uint32{6, 9}, Relations: [][3]uint32{orders, items}, Stats: [][3]uint32{{2, 5, 16384}}})
 	b.FillTo(2*wal.LSN(size) - 64)

@@ -154,10 +154,11 @@ type endings struct {
 	firstTime, lastTime, minTime, maxTime int64
 	minXID, maxXID                        uint32
 	commits, aborts                       uint64
+	prepared                              uint64 // PREPARE, and the ends of prepared ones
 }
 
 func (ix *Index) endings() endings {
-	s := endings{minXID: ix.MinXID, maxXID: ix.MaxXID, commits: ix.Commits, aborts: ix.Aborts}
+	s := endings{minXID: ix.MinXID, maxXID: ix.MaxXID, commits: ix.Commits, aborts: ix.Aborts, prepared: ix.Prepared}
 	if s.commits+s.aborts > 0 {
 		s.firstTime, s.lastTime = wal.ToPGMicros(ix.FirstTime), wal.ToPGMicros(ix.LastTime)
 		s.minTime, s.maxTime = wal.ToPGMicros(ix.MinTime), wal.ToPGMicros(ix.MaxTime)
@@ -166,7 +167,7 @@ func (ix *Index) endings() endings {
 }
 
 func (ix *Index) setEndings(s endings) {
-	ix.MinXID, ix.MaxXID, ix.Commits, ix.Aborts = s.minXID, s.maxXID, s.commits, s.aborts
+	ix.MinXID, ix.MaxXID, ix.Commits, ix.Aborts, ix.Prepared = s.minXID, s.maxXID, s.commits, s.aborts, s.prepared
 	ix.FirstTime, ix.LastTime, ix.MinTime, ix.MaxTime = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	if s.commits+s.aborts > 0 {
 		ix.FirstTime, ix.LastTime = wal.FromPGMicros(s.firstTime), wal.FromPGMicros(s.lastTime)
@@ -175,6 +176,9 @@ func (ix *Index) setEndings(s endings) {
 }
 
 func (s *endings) add(kind TransactionKind, xid uint32, at int64) {
+	if kind >= CommitPrepared {
+		s.prepared++
+	}
 	if !kind.Ends() {
 		return
 	}
