@@ -87,8 +87,11 @@ func (c *checker) indexOf(obj *frame.Object, seg wal.Segment, complete bool) (*i
 	return ix, nil
 }
 
-func (c *checker) lookAtPartial(ctx context.Context, s *seen) (err error) {
-	s.footer, _, err = c.indexed(ctx, s.place, false)
+func (c *checker) lookAtPartial(ctx context.Context, s *seen) error {
+	footer, ix, err := c.indexed(ctx, s.place, false)
+	if s.footer = footer; err == nil {
+		s.end = ix.EndOfRecords
+	}
 	return err
 }
 
@@ -97,7 +100,8 @@ type walState struct {
 	chain    *catalog.Chain // nil: the next segment begins one
 	details  *catalog.Details
 	previous wal.Segment
-	rolled   bool // the previous one was taken from its log's roll-up
+	last     map[wal.TimelineID]uint64 // the last number that was seen, of each timeline
+	rolled   bool                      // the previous one was taken from its log's roll-up
 
 	mu      sync.Mutex
 	rollups map[rollup.Log]*loadedRollup
@@ -162,6 +166,10 @@ func (w *walState) begin(ctx context.Context, c *checker) {
 // settle joins the next segment, in the order of timelines and numbers.
 func (w *walState) settle(ctx context.Context, c *checker, s seen) error {
 	seg := s.file.Segment
+	if w.last == nil {
+		w.last = map[wal.TimelineID]uint64{}
+	}
+	w.last[seg.Timeline] = seg.Number
 	if s.damage != nil {
 		w.restart()
 		return nil

@@ -17,8 +17,8 @@ type effect struct {
 	backups []string
 	// history is the timeline whose ancestry is not known; 0: none.
 	history wal.TimelineID
-	// fragment cannot be read; what that means depends on the others.
-	fragment *place
+	// fragment, or partial segment, cannot be read; what that means depends on what else there is.
+	fragment, partial *place
 	// all says that nothing can be restored, and why.
 	all string
 	// harmless says why nothing depends on it.
@@ -45,6 +45,8 @@ func (c *checker) effectOf(p place) effect {
 		return effect{cuts: cutSegments(p.file.Segment, p.file.Segment.Number), unless: "no backup needs this WAL"}
 	case KindFragment:
 		return effect{fragment: &p, unless: "what it holds is there in other objects, or no backup needs it"}
+	case KindPartial:
+		return effect{partial: &p, unless: "what it holds is there in other objects, or no backup needs it"}
 	case KindManifest:
 		return effect{backups: []string{p.backup}}
 	case KindPack, KindTable:
@@ -59,12 +61,12 @@ func (c *checker) effectOf(p place) effect {
 
 // harmlessBecause says why no moment depends on objects of a kind.
 var harmlessBecause = map[Kind]string{
-	KindPartial:       "no plan uses it; the end of the timeline that was left, which it holds, cannot be looked at by hand any more",
 	KindBackupHistory: "no restore needs it: the backup's manifest has what it says",
 	KindRollup:        "it only makes plans faster: `walden index` makes it again from the segments",
 	KindNames:         "no restore needs it; the names of what was dropped around that time may not be known",
 	KindClaim:         "no restore needs it: the backup is complete by its manifest",
 	KindRecord:        "it only tells what earlier verifications did: objects are verified again, and an earlier record serves",
+	KindRate:          "it only serves the estimates of plans",
 	KindUnknown:       "no restore needs it",
 }
 

@@ -58,6 +58,7 @@ var shapes = []struct {
 	{KindManifest, regexp.MustCompile(`^backups/[^/]+/manifest$`)},
 	{KindTable, regexp.MustCompile(`^extents/[^/]+/[0-9]{6}$`)},
 	{KindPack, regexp.MustCompile(`^packs/[^/]+/[0-9]{6}$`)},
+	{KindRate, regexp.MustCompile(`^rates/\d{8}T\d{6}Z-[0-9a-z]{8}$`)},
 	{KindRecord, regexp.MustCompile(`^verified/[0-9A-F]{8}$`)},
 }
 

@@ -2,15 +2,19 @@ package verify
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"strings"
+	"time"
 
 	"github.com/walden-pg/walden/basebackup"
 	"github.com/walden-pg/walden/internal/inorder"
 	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/storage/frame"
+	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/archive"
 	"github.com/walden-pg/walden/wal/names"
 )
@@ -37,6 +41,7 @@ type seen struct {
 	damage error
 
 	segment  segmentPiece
+	end      wal.LSN // of the WAL in a partial segment
 	text     []byte
 	manifest *basebackup.Manifest
 	snapshot *names.Snapshot
@@ -169,6 +174,17 @@ func (c *checker) wholeText(ctx context.Context, s *seen) error {
 		_, err = c.rollups.Load(ctx, rollupRef(s.place))
 	case KindRecord:
 		_, err = loadRecord(ctx, c.repo, c.inc, s.record)
+	case KindRate:
+		s.text, err = obj.ReadAll(ctx)
+		var m struct {
+			Time time.Time `json:"time"`
+		}
+		if err == nil {
+			err = json.Unmarshal(s.text, &m)
+		}
+		if at := m.Time.UTC().Format("20060102T150405Z"); err == nil && !strings.HasPrefix(path.Base(s.key), at) {
+			err = fmt.Errorf("it is of %s", at)
+		}
 	}
 	return err
 }
@@ -216,6 +232,10 @@ func (c *checker) note(ctx context.Context, s seen) error {
 	switch s.kind {
 	case KindSegment:
 		return c.wal.settle(ctx, c, s)
+	case KindPartial:
+		if sound {
+			c.partials[s.file.Segment] = s.end
+		}
 	case KindFragment:
 		l := c.live[s.fragment.Segment]
 		if l == nil {

@@ -350,7 +350,10 @@ func momentText(m catalog.Moment) string {
 
 // cutsOf are the stretches of WAL that an effect takes.
 func (c *checker) cutsOf(e effect) []cut {
-	if e.fragment == nil {
+	switch {
+	case e.partial != nil:
+		return c.partialCut(e.partial.file.Segment)
+	case e.fragment == nil:
 		return e.cuts
 	}
 	l := c.live[e.fragment.fragment.Segment]
@@ -373,6 +376,34 @@ func (c *checker) cutsOf(e effect) []cut {
 		from = l.Segment.Start()
 	}
 	return []cut{{l.Segment.Timeline, from, all.End()}}
+}
+
+// partialCut is the WAL that only a partial segment has: it stands for the end of its timeline where
+// nothing better is archived.
+func (c *checker) partialCut(seg wal.Segment) []cut {
+	if last, any := c.wal.last[seg.Timeline]; any && last >= seg.Number {
+		return nil
+	}
+	for live := range c.live {
+		if live.Timeline == seg.Timeline && live.Number >= seg.Number {
+			return nil
+		}
+	}
+	end, known := c.partials[seg]
+	if !known && c.old != nil {
+		for _, r := range c.old.Partials {
+			if r.Segment == seg.Name() {
+				end, known = r.End, true
+			}
+		}
+	}
+	if !known {
+		end = seg.End() // it may have been less
+	}
+	if end <= seg.Start() {
+		return nil
+	}
+	return []cut{{seg.Timeline, seg.Start(), end}}
 }
 
 // sealed reports whether the segment itself is there: it outranks its fragments.

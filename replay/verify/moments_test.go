@@ -18,8 +18,8 @@ func TestConsequences(t *testing.T) {
 		return "wal/" + tli + "/00000000/" + tli + "00000000" + number
 	}
 	const one, two = "00000001", "00000002"
-	lostFromFirst := "moments after 2026-11-22 12:04:01Z (0/209DF0) up to 2026-11-22 12:13:01Z (0/600000) on timeline 1 can no longer be restored; " +
-		"moments after 0/600000 up to 2026-11-22 12:20:02Z (0/709DF0) on timeline 2 can no longer be restored; backup " + firstID + " cannot be restored"
+	lostFromFirst := "moments after 2026-11-22 12:04:01Z (0/209DF0) up to 2026-11-22 12:16:01Z (0/61D770) on timeline 1 can no longer be restored; " +
+		"moments after 0/613A50 up to 2026-11-22 12:20:02Z (0/709DF0) on timeline 2 can no longer be restored; backup " + firstID + " cannot be restored"
 	second := "backup " + secondID + " cannot be restored; as far as is known no moment is lost, for others serve in its place"
 	for _, c := range []struct {
 		key, problem, consequence string
@@ -30,8 +30,8 @@ func TestConsequences(t *testing.T) {
 		{key: segment(one, "00000002"), problem: "is missing from the archive", consequence: lostFromFirst, backups: []string{firstID}},
 		{
 			key: segment(one, "00000004"), problem: "is missing from the archive",
-			consequence: "moments after 2026-11-22 12:07:01Z (0/400000) up to 2026-11-22 12:13:01Z (0/600000) on timeline 1 can no longer be restored; " +
-				"moments after 0/600000 up to 2026-11-22 12:20:02Z (0/709DF0) on timeline 2 can no longer be restored",
+			consequence: "moments after 2026-11-22 12:07:01Z (0/400000) up to 2026-11-22 12:16:01Z (0/61D770) on timeline 1 can no longer be restored; " +
+				"moments after 0/613A50 up to 2026-11-22 12:20:02Z (0/709DF0) on timeline 2 can no longer be restored",
 		},
 		{
 			key: segment(two, "00000007"), problem: "is missing from the archive", backups: []string{secondID},
@@ -47,8 +47,12 @@ func TestConsequences(t *testing.T) {
 			consequence: "moments after 2026-11-22 12:28:02Z (0/A13A50) up to 0/A27490 on timeline 2 can no longer be restored",
 		},
 		{
+			key: segment(one, "00000006") + ".partial", problem: "and has gone",
+			consequence: "moments after 0/613A50 up to 0/61D770 on timeline 1 can no longer be restored",
+		},
+		{
 			key: "wal/00000002.history", problem: "it does not exist, and timeline 2 is archived", backups: []string{secondID},
-			consequence: "moments after 2026-11-22 12:13:01Z (0/600000) up to 2026-11-22 12:30:02Z (0/A27490) on timeline 2 can no longer be restored; " +
+			consequence: "moments after 0/613A50 up to 2026-11-22 12:30:02Z (0/A27490) on timeline 2 can no longer be restored; " +
 				"backup " + secondID + " cannot be restored",
 		},
 		{key: "backups/" + firstID + "/manifest", problem: "and has gone", consequence: lostFromFirst, backups: []string{firstID}},
@@ -99,7 +103,7 @@ func TestTwoFindings(t *testing.T) {
 	}
 	for _, f := range r.Findings {
 		from := map[string]string{"04": "0/400000", "05": "0/500000"}[f.Object[len(f.Object)-2:]]
-		if len(f.Lost) == 0 || f.Lost[0].From.LSN.String() != from || f.Lost[0].To.LSN.String() != "0/600000" {
+		if len(f.Lost) == 0 || f.Lost[0].From.LSN.String() != from || f.Lost[0].To.LSN.String() != "0/61D770" {
 			t.Errorf("%s: lost %+v", f.Object, f.Lost)
 		}
 	}
@@ -161,7 +165,7 @@ func TestManifestNeverSeen(t *testing.T) {
 	w.store.Replace(key, []byte("rubbish"))
 	o := options()
 	o.NoRecord = true
-	const lost = "moments after 2026-11-22 12:04:01Z (0/209DF0) up to 2026-11-22 12:13:01Z (0/600000) on timeline 1 can no longer be restored"
+	const lost = "moments after 2026-11-22 12:04:01Z (0/209DF0) up to 2026-11-22 12:16:01Z (0/61D770) on timeline 1 can no longer be restored"
 	if r := run(t, w.store, o); len(r.Findings) != 1 || r.Findings[0].Object != key || !strings.HasPrefix(r.Findings[0].Consequence, lost) {
 		t.Errorf("findings %+v", r.Findings)
 	}

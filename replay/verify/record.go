@@ -48,7 +48,8 @@ type record struct {
 	// the quick form too, so that what is known is not forgotten.
 	Suspects []string         `json:"suspects,omitempty"`
 	Backups  []recordedBackup `json:"backups"`
-	// Histories and Backups tell, should one go, which moments it made restorable.
+	// Partials, Histories and Backups tell, should one go, which moments it made restorable.
+	Partials  []recordedPartial `json:"partials,omitempty"`
 	Histories []recordedHistory `json:"histories,omitempty"`
 	Findings  []Finding         `json:"findings,omitempty"`
 
@@ -78,6 +79,12 @@ type recordedRun struct {
 type recordedBackup struct {
 	catalog.Backup
 	Validation Validation `json:"validation"`
+}
+
+// recordedPartial is a partial segment, and where the WAL in it ends.
+type recordedPartial struct {
+	Segment string  `json:"segment"`
+	End     wal.LSN `json:"end_lsn"`
 }
 
 // recordedHistory is a timeline's history file.

@@ -27,6 +27,7 @@ const (
 	KindTable         Kind = "table"          // a shard of a backup's table of files
 	KindPack          Kind = "pack"           // a pack
 	KindRecord        Kind = "record"         // a record of a verification
+	KindRate          Kind = "rate"           // how fast a restore went
 	KindUnknown       Kind = "unknown"        // nothing that this version stores
 )
 
@@ -34,7 +35,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		KindRepository, KindIdentity, KindSegment, KindPartial, KindBackupHistory, KindHistory, KindFragment, KindRollup,
-		KindNames, KindClaim, KindManifest, KindTable, KindPack, KindRecord, KindUnknown,
+		KindNames, KindClaim, KindManifest, KindTable, KindPack, KindRecord, KindRate, KindUnknown,
 	}
 }
 
@@ -44,7 +45,7 @@ func (k Kind) container() frame.Kind {
 		KindIdentity: frame.KindIdentity, KindSegment: frame.KindSegment, KindPartial: frame.KindPartial,
 		KindBackupHistory: frame.KindBackupHistory, KindHistory: frame.KindHistory, KindFragment: frame.KindFragment,
 		KindRollup: frame.KindRollup, KindNames: frame.KindNames, KindClaim: frame.KindClaim, KindManifest: frame.KindManifest,
-		KindTable: frame.KindExtents, KindPack: frame.KindPack, KindRecord: frame.KindRecord,
+		KindTable: frame.KindExtents, KindPack: frame.KindPack, KindRecord: frame.KindRecord, KindRate: frame.KindRecord,
 	}[k]
 }
 

@@ -257,6 +257,8 @@ type checker struct {
 	wal     walState
 	backups backupState
 	live    map[wal.Segment]*archive.LiveSegment
+	// partials are the ends of the WAL in the partial segments that are there.
+	partials map[wal.Segment]wal.LSN
 	// names are the snapshots of names that are there, named those that others refer to,
 	// with one that does.
 	names, named map[string]string
@@ -273,7 +275,7 @@ func (r *Report) incarnation(ctx context.Context, repo *repository.Repository, p
 	c := &checker{
 		o: o, report: r, repo: repo, inc: place, began: o.Now().UTC().Truncate(time.Millisecond),
 		tally: Incarnation{Number: place.Number, SystemID: place.SystemID, Objects: map[Kind]Tally{}},
-		found: newInventory(), flagged: map[string]bool{}, live: map[wal.Segment]*archive.LiveSegment{},
+		found: newInventory(), flagged: map[string]bool{}, live: map[wal.Segment]*archive.LiveSegment{}, partials: map[wal.Segment]wal.LSN{},
 		names: map[string]string{}, named: map[string]string{}, rolled: map[rollup.Log][]uint32{},
 		histories: map[wal.TimelineID]string{}, told: map[string]catalog.Backup{}, activity: map[string]time.Time{},
 		backups: newBackupState(),
@@ -429,6 +431,10 @@ func (c *checker) newRecord(complete bool) *record {
 		slices.Sort(r.Suspects)
 		r.Suspects = slices.Compact(r.Suspects)
 	}
+	for seg, end := range c.partials {
+		r.Partials = append(r.Partials, recordedPartial{seg.Name(), end})
+	}
+	slices.SortFunc(r.Partials, func(a, b recordedPartial) int { return strings.Compare(a.Segment, b.Segment) })
 	for _, tli := range keysOf(c.histories) {
 		r.Histories = append(r.Histories, recordedHistory{tli, c.histories[tli]})
 	}

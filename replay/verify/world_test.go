@@ -17,6 +17,7 @@ import (
 
 	"github.com/walden-pg/walden/basebackup"
 	"github.com/walden-pg/walden/internal/crc32c"
+	"github.com/walden-pg/walden/replay/rate"
 	"github.com/walden-pg/walden/replay/verify"
 	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/storage/frame"
@@ -96,6 +97,9 @@ func newWorld(t testing.TB) *world {
 	w.commits(two, 4)
 	w.fragments(two)
 	w.namesSnapshots()
+	for range 2 {
+		w.ok(rate.Record(t.Context(), w.repo, w.inc, rate.Measurement{DownloadBytes: 1 << 30, DownloadSeconds: 10}))
+	}
 	_, err = rollup.Update(t.Context(), w.arch, rollup.NewStore(w.repo, w.inc), rollup.UpdateOptions{})
 	w.ok(err)
 	return w
