@@ -80,6 +80,7 @@ func (e *environment) app() *cli.App {
 			e.findCommand(),
 			e.planCommand(),
 			e.restoreCommand(),
+			e.extractCommand(),
 			e.verifyCommand(),
 			e.indexCommand(),
 			e.demoCommand(),
