@@ -88,7 +88,9 @@ func list(ctx context.Context, repo *repository.Repository, inc archive.Incarnat
 		g.Go(func() error {
 			var err error
 			if found[i], err = look(gctx, repo, inc, id); found[i].manifest != nil {
-				trim(found[i].manifest)
+				m := found[i].manifest
+				m.Objects = 1 + len(m.Packs) + len(m.Shards)
+				trim(m)
 			}
 			return err
 		})

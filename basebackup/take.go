@@ -27,6 +27,9 @@ type Options struct {
 	// backup needs, and then again how long to wait until it can be streamed;
 	// 0: a minute.
 	WALTimeout time.Duration
+	// Names, if not nil, stores a snapshot of the names of databases and relations, just
+	// before the files are copied. What it returns are warnings of what it could not do.
+	Names func(ctx context.Context) []string
 	// Version is Walden's own, for the manifest.
 	Version string
 	// Progress, if not nil, is called from one goroutine at a time, at most ten

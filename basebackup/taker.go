@@ -90,6 +90,9 @@ func (t *taker) run(ctx context.Context) (*Manifest, error) {
 	}
 	t.facts = facts
 	t.warn(facts.Warnings...)
+	if t.o.Names != nil {
+		t.warn(t.o.Names(ctx)...)
+	}
 
 	if err := t.copy(ctx); err != nil {
 		return nil, err

@@ -119,11 +119,11 @@ func (s *site) objectFiles() []string {
 }
 
 // isNeeded leaves out what no restore reads: claims, backup history files,
-// temporary files, and segments from before the backup.
+// snapshots of names, temporary files, and segments from before the backup.
 func (s *site) isNeeded(rel string) bool {
 	base := filepath.Base(rel)
 	switch {
-	case strings.HasPrefix(rel, ".tmp"), base == "started", strings.HasSuffix(base, ".backup"):
+	case strings.HasPrefix(rel, ".tmp"), base == "started", strings.HasSuffix(base, ".backup"), strings.Contains(rel, "/names/"):
 		return false
 	case strings.Contains(rel, "/wal/"):
 		return base >= s.firstNeeded()

@@ -71,6 +71,7 @@ type siteOptions struct {
 	// noArchiving leaves archive_mode off.
 	noArchiving bool
 	segmentMB   int
+	noChecksums bool
 	initArgs    []string
 }
 
@@ -94,7 +95,7 @@ func newSite(t *testing.T, o siteOptions) *site {
 	for k, v := range o.settings {
 		settings[k] = v
 	}
-	s.pg = pgtest.New(t, pgtest.Options{Major: o.major, SegmentSizeMB: o.segmentMB, DataChecksums: true, Settings: settings})
+	s.pg = pgtest.New(t, pgtest.Options{Major: o.major, SegmentSizeMB: o.segmentMB, DataChecksums: !o.noChecksums, Settings: settings})
 	s.init(o.initArgs...)
 	return s
 }
@@ -264,4 +265,11 @@ func (s *site) amcheck(c *pgtest.Cluster) {
 	s.t.Helper()
 	c.Exec("CREATE EXTENSION IF NOT EXISTS amcheck")
 	c.Run("pg_amcheck", "--heapallindexed", "-d", "postgres")
+}
+
+// on is the same site, which reports to another test.
+func (s *site) on(t *testing.T) *site {
+	other := *s
+	other.t = t
+	return &other
 }

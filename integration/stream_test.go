@@ -130,55 +130,6 @@ func TestSoakStream(t *testing.T) {
 	}
 }
 
-// TestStreamThroughFaults: the S3 server is away, slow, resets connections and
-// fails; commits that waited for it are all there.
-func TestStreamThroughFaults(t *testing.T) {
-	s := newSite(t, siteOptions{major: pgtest.Newest(), store: s3Store, noArchiving: true})
-	s.pg.Exec("CREATE TABLE counter (n int PRIMARY KEY)")
-	s.backup()
-	proxy := newFaultProxy(t, s.s3.Endpoint)
-	s.env = []string{"WALDEN_REPOSITORY_S3_ENDPOINT=" + proxy.url}
-	p := s.stream("--max-delay", "200ms")
-	p.attached(s.pg)
-	s.pg.Exec("ALTER SYSTEM SET synchronous_standby_names = 'walden'")
-	s.pg.Reload()
-	s.pg.WaitFor("the setting", func() bool { return s.pg.QueryValue("SHOW synchronous_standby_names") == "walden" })
-	c := s.count()
-	progress := func(what string) {
-		t.Helper()
-		before := c.last(time.Now())
-		s.pg.WaitFor("commits, "+what, func() bool { return c.last(time.Now()) > before+2 })
-	}
-	progress("nothing is wrong")
-	proxy.latency.Store(int64(500 * time.Millisecond))
-	progress("500 ms a request")
-	proxy.latency.Store(0)
-	proxy.resets.Store(33)
-	progress("a third of the connections reset")
-	proxy.resets.Store(0)
-	proxy.errors.Store(33)
-	progress("a third of the requests failing")
-	proxy.down.Store(true)
-	time.Sleep(3 * time.Second) // on purpose: an outage takes a while
-	before := c.last(time.Now())
-	time.Sleep(2 * time.Second)
-	if n := c.last(time.Now()); n > before+1 {
-		t.Errorf("%d commits returned while nothing could be stored", n-before)
-	}
-	proxy.down.Store(false)
-	progress("after the outage")
-	s.gone()
-	<-c.done
-	proxy.errors.Store(0)
-	p.stop(0)
-	s.env = nil
-	want := c.last(time.Now())
-	if got := s.restoredCounter("restored"); got < want {
-		t.Errorf("commits up to %d returned, restored are those up to %d", want, got)
-	}
-	t.Logf("%d requests for %d commits", proxy.requests.Load(), want)
-}
-
 // TestStreamFailover: the archive continues on the promoted standby's timeline;
 // moments before and after the switch can be restored.
 func TestStreamFailover(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"github.com/walden-pg/walden/internal/server"
 	"github.com/walden-pg/walden/storage/repository"
 	"github.com/walden-pg/walden/wal/archive"
+	"github.com/walden-pg/walden/wal/names"
 )
 
 func (e *environment) backupCommand() *cli.Command {
@@ -70,6 +71,7 @@ func (e *environment) backup(c *cli.Context) error {
 		Source: source, Server: source,
 		Label: c.String("label"), Checkpoint: mode, MaxRate: rate, WALTimeout: c.Duration("wal-timeout"),
 		Version: waldenVersion(), Logger: t.log,
+		Names:    func(ctx context.Context) []string { return takeNames(ctx, t, repo, inc) },
 		Progress: func(p basebackup.Progress) { showBackup(bar, p) },
 	})
 	bar.finish()
@@ -80,6 +82,24 @@ func (e *environment) backup(c *cli.Context) error {
 		return err
 	}
 	return e.refreshRollups(c.Context, t, repo, inc)
+}
+
+// namesTimeout bounds what a backup waits for the names.
+const namesTimeout = time.Minute
+
+// takeNames stores what the numbers in the WAL are called now. A backup is one
+// without that too, so it gives warnings.
+func takeNames(ctx context.Context, t *target, repo *repository.Repository, inc archive.Incarnation) (warnings []string) {
+	ctx, cancel := context.WithTimeout(ctx, namesTimeout)
+	defer cancel()
+	r, err := names.NewTaker(repo, inc).Take(ctx, names.Source{Conninfo: t.cluster.Connection})
+	if err != nil {
+		return []string{fmt.Sprintf("no snapshot of names was stored, what is dropped later may have no name: %v", err)}
+	}
+	for _, u := range r.Unread {
+		warnings = append(warnings, u.Error())
+	}
+	return warnings
 }
 
 // showBackup tells how much is copied only while it is being copied: during a

@@ -9,6 +9,9 @@ import (
 
 	"github.com/walden-pg/walden/internal/config"
 	"github.com/walden-pg/walden/replay/catalog"
+	"github.com/walden-pg/walden/replay/databases"
+	"github.com/walden-pg/walden/replay/extract"
+	"github.com/walden-pg/walden/replay/find"
 	"github.com/walden-pg/walden/replay/plan"
 	"github.com/walden-pg/walden/replay/recovery"
 	"github.com/walden-pg/walden/storage"
@@ -36,6 +39,8 @@ const (
 // unreachable is what the planner's refusals have in common.
 type unreachable interface {
 	error
+	// Choices are the nearest moments that can be reached, or those that may be meant.
+	Choices() []plan.Choice
 	Reachable() []catalog.Window
 }
 
@@ -48,25 +53,29 @@ func exitCode(ctx context.Context, err error) int {
 		noCluster *config.UnknownClusterError
 		noRepo    *repository.NoRepositoryError
 		noIncarn  *archive.NoIncarnationError
+		noBase    *databases.UnknownError
+		which     *extract.WhichError
+		signalled *interruptedError
 		busy      *stream.BusyError
 		unshipped *stream.UnshippedError
+		timeline  *find.UnknownTimelineError
 	)
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.As(err, &unshipped):
 		return exitFailed // to be interrupted is how it ends
-	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+	case ctx.Err() != nil && errors.Is(err, context.Canceled), errors.As(err, &signalled):
 		return exitInterrupted
 	case errors.As(err, &busy):
 		return exitBusy
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.As(err, &which):
 		return exitUsage
 	case errors.As(err, &noBackup) && noBackup.Absent():
 		return exitNotFound
 	case errors.As(err, &refusal):
 		return exitUnreachable
-	case errors.As(err, &noCluster), errors.As(err, &noRepo), errors.As(err, &noIncarn):
+	case errors.As(err, &noCluster), errors.As(err, &noRepo), errors.As(err, &noIncarn), errors.As(err, &noBase), errors.As(err, &timeline):
 		return exitNotFound
 	}
 	return exitFailed
@@ -123,7 +132,23 @@ func (e *environment) finish(ctx context.Context, command string, err error) int
 	if hint != "" {
 		fmt.Fprintf(e.stderr, "  hint: %s\n", hint)
 	}
+	e.printChoices(err)
 	return code
+}
+
+// printChoices tells what can be reached in place of what was refused.
+func (e *environment) printChoices(err error) {
+	var refusal unreachable
+	if !errors.As(err, &refusal) {
+		return
+	}
+	for _, c := range refusal.Choices() {
+		flags := c.Flags
+		if c.TimeFlags != "" {
+			flags += ", or " + c.TimeFlags
+		}
+		fmt.Fprintf(e.stderr, "  %s: %s: %s\n", c.Label, c.Point, flags)
+	}
 }
 
 type errorDocument struct {
@@ -131,6 +156,13 @@ type errorDocument struct {
 	Hint     string           `json:"hint,omitempty"`
 	ExitCode int              `json:"exit_code"`
 	Windows  []catalog.Window `json:"reachable,omitempty"`
+	// Before and After are the nearest moments that can be reached, Points those of
+	// which one must be chosen, Gaps what stands in the way, Refused backups that cannot serve.
+	Before  *plan.Point    `json:"before,omitempty"`
+	After   *plan.Point    `json:"after,omitempty"`
+	Points  []plan.Point   `json:"points,omitempty"`
+	Gaps    []catalog.Gap  `json:"gaps,omitempty"`
+	Refused []plan.Refused `json:"refused,omitempty"`
 }
 
 func (e *environment) printErrorJSON(err error, hint string, code int) {
@@ -138,6 +170,22 @@ func (e *environment) printErrorJSON(err error, hint string, code int) {
 	var refusal unreachable
 	if errors.As(err, &refusal) {
 		doc.Windows = refusal.Reachable()
+	}
+	var (
+		gap       *plan.GapError
+		beyond    *plan.UnreachableError
+		ambiguous *plan.AmbiguousError
+		none      *plan.NoBackupError
+	)
+	switch {
+	case errors.As(err, &gap):
+		doc.Before, doc.After, doc.Gaps = gap.Before, gap.After, gap.Gaps
+	case errors.As(err, &beyond):
+		doc.Before, doc.After = beyond.Before, beyond.After
+	case errors.As(err, &ambiguous):
+		doc.Points = ambiguous.Points
+	case errors.As(err, &none):
+		doc.Refused = none.Refused
 	}
 	// An error document that cannot be written is not worth a second error:
 	// the same text goes to standard error.

@@ -174,6 +174,8 @@ func liveState(l catalog.Live) string {
 	switch {
 	case l.Broken != "":
 		state = "broken: " + l.Broken
+	case l.Partial:
+		state = "a partial segment: the end of a timeline that was left"
 	case l.Complete:
 		state = "complete, not sealed yet"
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/storage/repository"
 	"github.com/walden-pg/walden/wal/archive"
+	"github.com/walden-pg/walden/wal/names"
 	"github.com/walden-pg/walden/wal/stream"
 )
 
@@ -97,7 +98,8 @@ func (e *environment) stream(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	o.Archive, o.Logger = archive.New(repo, incs[len(incs)-1]), t.log
+	inc := incs[len(incs)-1]
+	o.Archive, o.Names, o.Logger = archive.New(repo, inc), names.NewTaker(repo, inc), t.log
 	r, err := stream.New(o)
 	if err != nil {
 		return err

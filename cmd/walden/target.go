@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/walden-pg/walden/replay/catalog"
 	"github.com/walden-pg/walden/replay/plan"
+	"github.com/walden-pg/walden/replay/rate"
 	"github.com/walden-pg/walden/storage/repository"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/archive"
@@ -108,5 +110,15 @@ func prove(ctx context.Context, repo *repository.Repository, inc archive.Incarna
 	if err := r.Satisfy(ctx, snap, func() (plan.Needs, error) { return plan.Need(snap, want) }); err != nil {
 		return nil, err
 	}
-	return plan.Make(snap, want)
+	p, err := plan.Make(snap, want)
+	if err != nil {
+		return nil, err
+	}
+	// How long it will take is no reason not to restore.
+	measured, err := rate.Load(ctx, repo, inc)
+	if err != nil {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("How fast earlier restores went cannot be read: %v.", err))
+	}
+	p.Estimate = rate.Estimate(p, measured, snap.Backups)
+	return p, nil
 }

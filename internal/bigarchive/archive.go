@@ -71,7 +71,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func (s Spec) crossing(n uint64) crossing {
 	le := binary.LittleEndian
 	c := crossing{bytes: make([]byte, record.HeaderSize, 120), have: 40}
-	info, rmgr, xid := byte(0), byte(10), uint32(0) // RM_HEAP_ID
+	info, rmgr, xid := byte(0), byte(21), uint32(0) // RM_LOGICALMSG_ID: whatever it holds is sound
 	if n%16 == 0 {
 		at := TimeOf(n + 1)
 		c.bytes = le.AppendUint64(append(c.bytes, 255, 8), uint64(wal.ToPGMicros(at)))

@@ -197,6 +197,7 @@ func (a *Archive) makeBackup(ctx context.Context, key string, i int) ([]byte, er
 	}
 	m := &basebackup.Manifest{
 		Format: basebackup.FormatVersion, ID: id, Cluster: "main", SystemID: SystemID, Major: 17, ServerVersion: 170006, SegmentSize: a.Size,
+		Settings: map[string]string{"max_prepared_transactions": "0"},
 		Timeline: 1, StartLSN: first.Start() + redoOffset, CheckpointLSN: first.Start() + checkpointOffset,
 		StopLSN: next.Start() + endOffset + 40, StopTimeline: 1, StartTime: TimeOf(n), StopTime: TimeOf(n + 2),
 		WALRanges: []basebackup.WALRange{{Timeline: 1, Start: first.Start() + redoOffset, End: next.Start() + endOffset + wal.LSN(40)}},

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/walden-pg/walden/storage"
@@ -98,9 +99,30 @@ func (r Repository) openStore(ctx context.Context, log *slog.Logger) (storage.St
 	if retry == 0 {
 		return s, nil
 	}
-	return storage.WithRetry(s, storage.RetryOptions{MaxElapsed: retry, Notify: func(err error, op, key string, wait time.Duration) {
-		log.Warn("the repository failed and is tried again", "operation", op, "object", key, "wait", wait.Round(time.Millisecond), "error", err)
-	}}), nil
+	return storage.WithRetry(s, storage.RetryOptions{MaxElapsed: retry, Notify: notifier(log, time.Now)}), nil
+}
+
+// retryInterval is the least time between two warnings of operations that are
+// tried again: in an outage there are many of them, and each is tried often.
+const retryInterval = time.Minute
+
+// notifier logs operations that are tried again: the first one, then at most one
+// each retryInterval and how many there were; all of them at level debug.
+func notifier(log *slog.Logger, now func() time.Time) func(err error, op, key string, wait time.Duration) {
+	var mu sync.Mutex
+	var told time.Time
+	failures := 0
+	return func(err error, op, key string, wait time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
+		failures++
+		level := slog.LevelDebug
+		if t := now(); told.IsZero() || t.Sub(told) >= retryInterval {
+			level, told = slog.LevelWarn, t
+		}
+		log.Log(context.Background(), level, "the repository failed and is tried again",
+			"operation", op, "object", key, "failures", failures, "wait", wait.Round(time.Millisecond), "error", err)
+	}
 }
 
 // Open opens the repository that the section describes.

@@ -24,6 +24,8 @@ type Stream struct {
 	Spool string `yaml:"spool,omitempty"`
 	// SpoolLimit is a size such as 10GB, which is the default.
 	SpoolLimit string `yaml:"spool_limit,omitempty"`
+	// NamesInterval is a duration such as 5m, which is the default, or off.
+	NamesInterval string `yaml:"names_interval,omitempty"`
 }
 
 // Limits of the settings.
@@ -33,6 +35,9 @@ const (
 	maxDelay = time.Hour
 	// minSpool: one segment of the smallest size that is received, and one that is uploaded.
 	minSpool = 2 << 20
+	// minNames: a look at a large catalogue takes some of a second.
+	minNames = time.Second
+	maxNames = 24 * time.Hour
 )
 
 // StreamError says which setting of a stream section cannot be meant.
@@ -69,6 +74,7 @@ func (s Stream) Options() (o stream.Options, err error) {
 			}
 			return err
 		}},
+		{"names_interval", s.NamesInterval, func(v string) (err error) { o.NamesInterval, err = parseInterval(v); return err }},
 	} {
 		if setting.value == "" {
 			continue
@@ -84,7 +90,7 @@ func (s Stream) Options() (o stream.Options, err error) {
 func (s Stream) Over(other Stream) Stream {
 	for _, f := range []struct{ to, from *string }{
 		{&s.Slot, &other.Slot}, {&s.Acknowledge, &other.Acknowledge}, {&s.MaxDelay, &other.MaxDelay},
-		{&s.Spool, &other.Spool}, {&s.SpoolLimit, &other.SpoolLimit},
+		{&s.Spool, &other.Spool}, {&s.SpoolLimit, &other.SpoolLimit}, {&s.NamesInterval, &other.NamesInterval},
 	} {
 		if *f.from != "" {
 			*f.to = *f.from
@@ -118,6 +124,21 @@ func parseDelay(v string) (time.Duration, error) {
 	}
 	if d < minDelay || d > maxDelay {
 		return 0, fmt.Errorf("%q: between 1ms and 1h", v)
+	}
+	return d, nil
+}
+
+// parseInterval reads names_interval; -1 is off.
+func parseInterval(v string) (time.Duration, error) {
+	if v == "off" || v == "0" {
+		return -1, nil
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a duration such as 5m, or off", v)
+	}
+	if d < minNames || d > maxNames {
+		return 0, fmt.Errorf("%q: between 1s and 24h, or off", v)
 	}
 	return d, nil
 }

@@ -13,7 +13,7 @@ const streaming = `repository:
 clusters:
   main:
     connection: host=a,b
-    stream: { slot: s1, acknowledge: local, max_delay: 500ms, spool: /var/spool/walden, spool_limit: 2GB }
+    stream: { slot: s1, acknowledge: local, max_delay: 500ms, spool: /var/spool/walden, spool_limit: 2GB, names_interval: 30s }
   bare:
     connection: host=c
     stream: {}
@@ -27,7 +27,7 @@ func TestStreamSection(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := c.Clusters["main"].Stream.Options()
-	want := stream.Options{Slot: "s1", Acknowledge: stream.Local, MaxDelay: 500 * time.Millisecond, Spool: "/var/spool/walden", SpoolLimit: 2 << 30}
+	want := stream.Options{Slot: "s1", Acknowledge: stream.Local, MaxDelay: 500 * time.Millisecond, Spool: "/var/spool/walden", SpoolLimit: 2 << 30, NamesInterval: 30 * time.Second}
 	if err != nil || got != want {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -51,6 +51,7 @@ func TestStreamFromTheEnvironment(t *testing.T) {
 	c, err := Load(write(t, streaming), []string{
 		"WALDEN_CLUSTERS_MAIN_STREAM_SLOT=s2", "WALDEN_CLUSTERS_MAIN_STREAM_ACKNOWLEDGE=remote", "WALDEN_CLUSTERS_MAIN_STREAM_MAX_DELAY=2s",
 		"WALDEN_CLUSTERS_MAIN_STREAM_SPOOL=/s", "WALDEN_CLUSTERS_MAIN_STREAM_SPOOL_LIMIT=64MB",
+		"WALDEN_CLUSTERS_MAIN_STREAM_NAMES_INTERVAL=off",
 		"WALDEN_CLUSTERS_BARE_STREAM_SLOT=s3", "WALDEN_CLUSTERS_NONE_STREAM_MAX_DELAY=3s",
 		"WALDEN_CLUSTERS_NEW_CONNECTION=host=e", "WALDEN_CLUSTERS_NEW_STREAM_SLOT=s4",
 	})
@@ -58,7 +59,7 @@ func TestStreamFromTheEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]Stream{
-		"main": {"s2", "remote", "2s", "/s", "64MB"}, "bare": {Slot: "s3"}, "none": {MaxDelay: "3s"}, "new": {Slot: "s4"},
+		"main": {"s2", "remote", "2s", "/s", "64MB", "off"}, "bare": {Slot: "s3"}, "none": {MaxDelay: "3s"}, "new": {Slot: "s4"},
 	} {
 		if got := c.Clusters[name].Stream; got == nil || *got != want {
 			t.Errorf("%s: %+v, want %+v", name, got, want)
@@ -96,6 +97,9 @@ func TestStreamErrors(t *testing.T) {
 		"{spool: /s, spool_limit: -1GB}":       "not a size",
 		"{spool: /s, spool_limit: 99999999TB}": "not a size",
 		"{spool: /s, spool_limit: NaNMB}":      "not a size",
+		"{names_interval: sometimes}":          `"sometimes" is not a duration`,
+		"{names_interval: 10ms}":               `"10ms": between 1s and 24h, or off`,
+		"{names_interval: 48h}":                `between 1s and 24h`,
 		"{slots: a}":                           `line 5, column 14: unknown key "slots"`,
 		"[a]":                                  "line 5, column 13",
 	} {
@@ -110,6 +114,14 @@ func TestParseSize(t *testing.T) {
 	for v, want := range map[string]int64{"10GB": 10 << 30, "1.5GiB": 3 << 29, "64kB": 64 << 10, "0B": 0, "512 MB": 512 << 20, "1TB": 1 << 40} {
 		if got, err := ParseSize(v); got != want || err != nil {
 			t.Errorf("%q: %d, %v", v, got, err)
+		}
+	}
+}
+
+func TestNamesOff(t *testing.T) {
+	for _, v := range []string{"off", "0"} {
+		if o, err := (Stream{NamesInterval: v}).Options(); err != nil || o.NamesInterval >= 0 {
+			t.Errorf("%s: %v, %v", v, o.NamesInterval, err)
 		}
 	}
 }

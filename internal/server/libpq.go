@@ -3,6 +3,7 @@ package server
 import (
 	"crypto/tls"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -107,22 +108,25 @@ func password(conninfo string, mode Mode) string {
 		databases = slices.Insert(databases, 0, "replication")
 	}
 	for _, database := range databases {
-		if cfg, err := pgconn.ParseConfig(withDatabase(conninfo, database)); err == nil && cfg.Password != "" {
+		if cfg, err := pgconn.ParseConfig(WithDatabase(conninfo, database)); err == nil && cfg.Password != "" {
 			return cfg.Password
 		}
 	}
 	return ""
 }
 
-// withDatabase names the database in a connection string: the last of several
-// keywords counts, and what is in the query of a URL.
-func withDatabase(conninfo, database string) string {
-	separator := " "
+// WithDatabase names another database in a connection string, whatever its name is
+// made of: the last of several keywords counts, and what is in the query of a URL. So
+// the password is the one that a password file has for that database.
+func WithDatabase(conninfo, database string) string {
 	if strings.HasPrefix(conninfo, "postgres://") || strings.HasPrefix(conninfo, "postgresql://") {
-		separator = "?"
+		separator := "?"
 		if strings.Contains(conninfo, "?") {
 			separator = "&"
 		}
+		// A plus is a plus in these URLs, no blank.
+		return conninfo + separator + "dbname=" + strings.ReplaceAll(url.QueryEscape(database), "+", "%20")
 	}
-	return conninfo + separator + "dbname=" + database
+	escaped := strings.ReplaceAll(database, `\`, `\\`)
+	return conninfo + " dbname='" + strings.ReplaceAll(escaped, "'", `\'`) + "'"
 }

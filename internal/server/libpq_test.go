@@ -83,3 +83,23 @@ func TestPasswordFile(t *testing.T) {
 		}
 	}
 }
+
+// TestWithDatabase: whatever the database is called, it is the one that is connected to, and
+// its line of the password file counts.
+func TestWithDatabase(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pass")
+	if err := os.WriteFile(file, []byte("h:5432:app:u:one\nh:5432:other:u:two\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, conninfo := range []string{"host=h user=u dbname=app passfile=" + file, "postgres://u@h/app?passfile=" + file, "postgresql://u@h/?dbname=app&passfile=" + file} {
+		for database, password := range map[string]string{"other": "two", "app": "one", `it's a \ "b" = c+&d?#/%41`: "", "'": "", `\`: "", " ": ""} {
+			cfg, err := Parse(WithDatabase(conninfo, database))
+			if err != nil || cfg.Database != database || cfg.Password != password || cfg.User != "u" || cfg.Host != "h" {
+				t.Errorf("%s, %q: %+v, %v", conninfo, database, cfg, err)
+			}
+		}
+	}
+	if cfg, err := Parse(WithDatabase("postgres://u@h", "other")); err != nil || cfg.Database != "other" {
+		t.Errorf("%+v, %v", cfg, err)
+	}
+}

@@ -80,6 +80,7 @@ func Check(ctx context.Context, o CheckOptions) []Finding {
 		c.rights()
 		c.archiver()
 		c.streaming()
+		c.names(ctx)
 	}
 	if conn != nil && c.arch != nil && c.ArchiveTimeout > 0 {
 		c.roundTrip(ctx, conn)
@@ -96,12 +97,16 @@ func (c *checker) add(probe string, s Status, hint, format string, args ...any) 
 }
 
 func (c *checker) fail(probe string, err error) {
-	hint := storage.Hint(err)
+	c.add(probe, Fail, hintOf(err), "%v", err)
+}
+
+// hintOf is what an error advises; may be empty.
+func hintOf(err error) string {
 	var h interface{ Hint() string }
 	if errors.As(err, &h) {
-		hint = h.Hint()
+		return h.Hint()
 	}
-	c.add(probe, Fail, hint, "%v", err)
+	return storage.Hint(err)
 }
 
 // uploadRule is what a store can tell about uploads that were never finished.

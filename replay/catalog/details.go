@@ -27,6 +27,10 @@ type Details struct {
 	// Bases are backups whose packs and tables were looked for, with what is
 	// wrong: "" if all of them are there.
 	Bases map[string]string
+	// Records are records that no index lists, and that were looked for in the WAL.
+	Records map[RecordQuery]RecordSpan
+	// Prepared are the transactions that are left prepared at places where recovery stops.
+	Prepared map[PreparedQuery]PreparedState
 }
 
 // Link is a step from one segment to the one that follows it on a path, perhaps
@@ -57,11 +61,17 @@ type Needs struct {
 	Transactions []wal.Segment
 	// Bases are backups whose packs and tables must be looked for.
 	Bases []string
+	// Records must be looked for in the WAL itself: each costs the reading of a
+	// segment from one page on.
+	Records []RecordQuery
+	// Prepared asks what is left prepared where recovery stops.
+	Prepared []PreparedQuery
 }
 
 // Empty reports whether nothing is lacking.
 func (n Needs) Empty() bool {
-	return len(n.Lists) == 0 && len(n.Chains) == 0 && len(n.Scans) == 0 && len(n.Segments) == 0 && len(n.Transactions) == 0 && len(n.Bases) == 0
+	return len(n.Lists) == 0 && len(n.Chains) == 0 && len(n.Scans) == 0 && len(n.Segments) == 0 && len(n.Transactions) == 0 &&
+		len(n.Bases) == 0 && len(n.Records) == 0 && len(n.Prepared) == 0
 }
 
 // Add records what a segment's index says; with transactions, its list is

@@ -71,7 +71,10 @@ func (r *Reader) Fill(ctx context.Context, s *Snapshot, n Needs) error {
 		}
 		s.Details.AddBase(id, wrong)
 	}
-	return nil
+	if err := r.fillRecords(ctx, s, n.Records); err != nil {
+		return err
+	}
+	return r.fillPrepared(ctx, s, n.Prepared)
 }
 
 // each reads the indexes of segments in parallel and hands them to use, in
@@ -97,7 +100,11 @@ func (r *Reader) each(ctx context.Context, s *Snapshot, segs []wal.Segment, use 
 // the segment or by other fragments.
 func (r *Reader) index(ctx context.Context, seg wal.Segment, listed archive.LiveSegment) (ix *index.Index, err error) {
 	if len(listed.Fragments) == 0 {
-		return r.archive.Index(ctx, seg)
+		ix, err := r.archive.Index(ctx, seg)
+		if listed.Segment == seg && errors.Is(err, storage.ErrNotExist) {
+			return r.archive.PartialIndex(ctx, seg)
+		}
+		return ix, err
 	}
 	for range attempts {
 		if ix, err = r.liveIndex(ctx, listed); !errors.Is(err, storage.ErrNotExist) {

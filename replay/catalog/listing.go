@@ -22,10 +22,11 @@ type Stretch struct {
 // listing is what is known of a timeline's segments. It is listed log by log, as
 // the need arises (Snapshot.Unlisted): an archive can hold millions.
 type listing struct {
-	unit     uint64        // how many segments are listed at least: those of a log
-	unlisted []Stretch     // whole units, ascending
-	sealed   []Range       // runs of what is listed, ascending
-	partials []wal.Segment // those that are listed, ascending
+	unit     uint64             // how many segments are listed at least: those of a log
+	unlisted []Stretch          // whole units, ascending
+	sealed   []Range            // runs of what is listed, ascending
+	partials []archive.Entry    // those that are listed, ascending
+	ends     map[uint64]wal.LSN // where the WAL in partial segments ends, as far as was asked; 0: it cannot be read
 	live     []archive.LiveSegment
 	// prints are the fingerprints of the sealed segments that are listed, by their
 	// place in the log; 0: there is none.
@@ -102,6 +103,9 @@ func (r *Reader) list(ctx context.Context, timelines []*Timeline, stretches []St
 	err := g.Wait()
 	for _, t := range timelines {
 		if t.listing != nil {
+			if err := r.findPartialEnd(ctx, t); err != nil {
+				return err
+			}
 			t.settle(r.inc.SegmentSize)
 		}
 	}
@@ -187,11 +191,9 @@ func (t *Timeline) add(x Stretch, segments, partials []archive.Entry) {
 	for _, e := range segments {
 		l.note(e)
 	}
-	for _, p := range partials {
-		l.partials = append(l.partials, p.Segment)
-	}
+	l.partials = append(l.partials, partials...)
 	slices.SortFunc(l.sealed, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
-	slices.SortFunc(l.partials, func(a, b wal.Segment) int { return cmp.Compare(a.Number, b.Number) })
+	slices.SortFunc(l.partials, func(a, b archive.Entry) int { return cmp.Compare(a.Segment.Number, b.Segment.Number) })
 }
 
 // note keeps the fingerprint of a segment.
@@ -230,7 +232,8 @@ func (t *Timeline) settle(size wal.SegmentSize) {
 		t.Ranges = []Range{}
 	}
 	for _, p := range l.partials {
-		t.Partials = append(t.Partials, wal.File{Kind: wal.FilePartial, Segment: p, Timeline: t.ID}.Name())
+		t.Partials = append(t.Partials, partialName(p.Segment))
 	}
 	t.SetLive(l.live)
+	t.addPartial()
 }

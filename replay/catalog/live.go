@@ -9,7 +9,8 @@ import (
 	"github.com/walden-pg/walden/wal/archive"
 )
 
-// Live is a segment that is not sealed, and of which there are fragments.
+// Live is a segment that is not sealed, and of which there are fragments or, at the
+// end of a timeline that was left, a partial segment.
 type Live struct {
 	// Segment is its file name, Number its number.
 	Segment string `json:"segment"`
@@ -30,6 +31,9 @@ type Live struct {
 	// Broken says why recovery cannot be given the segment; "": it can. Bytes are missing
 	// of which later ones are there.
 	Broken string `json:"broken,omitempty"`
+	// Partial: there are no fragments of it, but a .partial file: it ends a timeline that
+	// was left, and nothing better of it is there.
+	Partial bool `json:"partial,omitempty"`
 
 	listed archive.LiveSegment
 }

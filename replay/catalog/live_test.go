@@ -79,7 +79,7 @@ func (w *world) put(number uint64, offsets ...int64) {
 
 func (w *world) remove(number uint64, from, to int64) {
 	w.t.Helper()
-	w.ok(w.arch.DeleteFragment(w.t.Context(), archive.Fragment{Segment: w.segment(number), From: from, To: to}))
+	w.ok(w.arch.DeleteFragments(w.t.Context(), archive.Fragment{Segment: w.segment(number), From: from, To: to}))
 }
 
 // written is how much of the segment with a number is.

@@ -100,7 +100,7 @@ func (s *Snapshot) addBackups(l *basebackup.Listing, inc archive.Incarnation) {
 			StopLSN: m.StopLSN, StopTimeline: m.StopTimeline,
 			StartTime: m.StartTime, StopTime: m.StopTime, FromStandby: m.FromStandby,
 			ServerVersion: m.ServerVersion, Files: m.Files, Bytes: m.Bytes, StoredBytes: m.StoredBytes,
-			Warnings: m.Warnings,
+			Warnings: m.Warnings, MaxPrepared: maxPrepared(m), Objects: m.Objects,
 		})
 	}
 	for _, c := range l.Incomplete {

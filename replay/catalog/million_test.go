@@ -63,7 +63,7 @@ func TestMillionSegments(t *testing.T) {
 	}{
 		{"time", plan.Target{Kind: plan.Time, Time: bigarchive.TimeOf(middle).Add(time.Second)}, 45, 515, middle},
 		{"time, where no backup follows", plan.Target{Kind: plan.Time, Time: bigarchive.TimeOf(999_900)}, 50, 580, 999_900},
-		{"lsn", plan.Target{Kind: plan.LSN, LSN: wal.LSN(middle)<<24 + 0x100000}, 45, 515, middle},
+		{"lsn", plan.Target{Kind: plan.LSN, LSN: wal.LSN(middle)<<24 + 0x1000}, 45, 515, middle},
 		{"latest", plan.Target{Kind: plan.Latest}, 45, 580, 1_000_000},
 		{"immediate", plan.Target{Kind: plan.Immediate, Backup: bigarchive.BackupID(2 + 2000*388)}, 45, 515, 2 + 2000*388 + 1},
 		{"xid", plan.Target{Kind: plan.XID, XID: bigarchive.XIDOf(999_000) + 7}, 60, 620, 999_000},

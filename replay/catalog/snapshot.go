@@ -62,6 +62,11 @@ type Backup struct {
 	Bytes         int64     `json:"bytes"`
 	StoredBytes   int64     `json:"stored_bytes"`
 	Warnings      []string  `json:"warnings,omitempty"`
+	// MaxPrepared is the server's max_prepared_transactions, without which no
+	// transaction can have been prepared; -1: not known.
+	MaxPrepared int `json:"-"`
+	// Objects is the number of objects it is read from: packs, tables, the manifest.
+	Objects int `json:"-"`
 }
 
 // Incomplete is a backup that was begun and has no manifest.
@@ -105,7 +110,8 @@ type Timeline struct {
 	Ranges []Range `json:"ranges"`
 	// Live are the segments that are not sealed and have fragments, ascending.
 	Live []Live `json:"live,omitempty"`
-	// Partials are the names of partial segments. Recovery never asks for them.
+	// Partials are the names of partial segments. Recovery never asks for them; the
+	// last can stand for the segment it is a part of (Live.Partial).
 	Partials []string `json:"partials,omitempty"`
 
 	listing *listing // nil: all is listed

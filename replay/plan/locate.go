@@ -142,14 +142,15 @@ func (d *decision) inRange(ix *index.Index) bool {
 	return ix.Commits+ix.Aborts > 0 && ix.MinXID <= d.t.XID && d.t.XID <= ix.MaxXID
 }
 
-// isTarget tells whether the record ended the target's transaction.
-func (d *decision) isTarget(t index.Transaction) bool { return t.XID == d.t.XID && t.Kind.Ends() }
+// isTarget tells whether the record ended the target's transaction, or the one that it
+// is a subtransaction of.
+func (d *decision) isTarget(t index.Transaction) bool { return t.Is(d.t.XID) }
 
 // match finds what the target names in the walk's current segment.
 func (d *decision) match(w *walk) ([]sighting, error) {
 	var list []sighting
 	add := func(h hit) {
-		h.exact = true
+		h.before = d.t.Exclusive
 		list = append(list, sighting{h, w.path.TimelineAt(h.lsn)})
 	}
 	if d.t.Kind == Name {
@@ -192,9 +193,10 @@ func (d *decision) locatedElsewhere(g group, p catalog.Path, x sighting) error {
 		where += " (" + FormatTime(*at) + ")"
 	}
 	if g.path.TimelineAt(x.lsn) != x.timeline {
-		return d.unreachable(
+		e := d.unreachable(
 			fmt.Sprintf("%s on timeline %s, which is not on the way to timeline %s (%s)", where, x.timeline, g.path.Timeline, g.path),
 			fmt.Sprintf("Ask for --timeline %s", p.Timeline))
+		return d.besideFork(g, p, e)
 	}
 	// The younger copy of the segment that a timeline was left in may be missing.
 	if seg := g.path.Segment(d.s.SegmentSize.Number(x.lsn)); !d.s.Has(seg) {
@@ -206,7 +208,8 @@ func (d *decision) locatedElsewhere(g group, p catalog.Path, x sighting) error {
 	if err != nil {
 		return err
 	}
-	e := d.unreachable(where+", before every backup that leads there", "")
+	e := d.unreachable(where+", before every backup that leads there",
+		"An older backup would be needed: a backup reaches only what happened after its end")
 	e.After = after
 	return e
 }
@@ -216,7 +219,7 @@ func (d *decision) nowhere(g group) error {
 	reason, advice := "", ""
 	if d.t.Kind == XID {
 		reason = "no commit or rollback of it is in the archived WAL"
-		advice = "Ids of subtransactions, and of transactions that only read, are never found; " +
+		advice = "A transaction that only read has none; one that was still running, or prepared, where the WAL ends has none yet: " +
 			"a prepared transaction counts from its COMMIT PREPARED or ROLLBACK PREPARED"
 	} else {
 		reason = "no restore point of that name is in the archived WAL"

@@ -23,6 +23,7 @@ type watch struct {
 	lastReport time.Time
 	lastStage  Stage
 	lastAsk    time.Time
+	lastPrune  time.Time
 	answer     position // the last answer of the server
 }
 
@@ -73,6 +74,7 @@ func (w *watch) follow(ctx context.Context) (State, error) {
 			return w.conclude(ctx, state)
 		}
 		w.askPosition(ctx)
+		w.pruneWAL()
 		w.report(false)
 		select {
 		case <-ctx.Done():
@@ -173,8 +175,12 @@ func (w *watch) report(now bool) {
 		return
 	}
 	w.lastStage, w.lastReport = stage, time.Now()
-	w.options.Progress(Progress{
-		Stage: stage, LSN: w.seen.position, Start: w.seen.redoStart, End: w.options.Expect,
+	p := Progress{
+		Stage: stage, LSN: w.seen.position, Start: w.seen.redoStart,
 		Segment: w.seen.segment, Elapsed: time.Since(w.began),
-	})
+	}
+	if x := w.options.Expect; x != nil {
+		p.End = x.End
+	}
+	w.options.Progress(p)
 }

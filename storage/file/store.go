@@ -169,36 +169,6 @@ func info(key string, fi fs.FileInfo) storage.Info {
 	return storage.Info{Key: key, Size: fi.Size(), ModTime: fi.ModTime()}
 }
 
-// Delete implements storage.Store. Directories that it empties go too.
-func (s *Store) Delete(ctx context.Context, key string) error {
-	if err := s.check(ctx, "delete", key); err != nil {
-		return err
-	}
-	name := s.path(key)
-	if fi, err := s.fs.Stat(name); err == nil && fi.IsDir() {
-		return nil // the directory of other objects
-	}
-	err := s.fs.Unlink(name)
-	if err != nil {
-		if err = s.absent(err); !errors.Is(err, storage.ErrNotExist) {
-			return s.fail("delete", key, err)
-		}
-	}
-	// Even if it was absent: a Delete before this one may have failed, or been
-	// killed, before it came to the fsync.
-	dir := filepath.Dir(name)
-	if syncErr := s.fs.SyncDir(dir); syncErr != nil && !errors.Is(syncErr, fs.ErrNotExist) && !isAbsent(syncErr) {
-		return s.fail("delete", key, syncErr)
-	}
-	if err != nil {
-		return nil // absent
-	}
-	for ; dir != s.root && s.fs.Rmdir(dir) == nil; dir = filepath.Dir(dir) {
-		// A writer that has just made sure of this directory makes it anew.
-	}
-	return nil
-}
-
 // settle makes the file durable under its key where its writer may not have
 // got round to that: its temporary name is still there.
 func (s *Store) settle(key string, fi fs.FileInfo) error {

@@ -226,12 +226,15 @@ func (w *writer) Commit() error {
 // publish gives the finished file its name.
 func (w *writer) publish() error {
 	s, name := w.s, w.s.path(w.key)
-	for range publishTries {
-		if err := s.makeDirs(w.key); err != nil {
+	for try := range publishTries {
+		if try > 0 { // mostly the directories are there
+			err := s.makeDirs(w.key)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue // Delete was faster: it removes directories that are empty
 			}
-			return err
+			if err != nil {
+				return err
+			}
 		}
 		linked, err := s.link(w.temp, name)
 		switch {

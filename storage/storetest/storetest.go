@@ -60,6 +60,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.Store, options ...Option)
 		{"list while writing", testListWhileWriting},
 		{"directories", testDirectories},
 		{"delete", testDelete},
+		{"delete many", testDeleteAll},
 		{"illegal keys", testIllegalKeys},
 		{"longest key", testLongestKey},
 		{"nested keys", testNestedKeys},

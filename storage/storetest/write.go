@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -369,4 +370,31 @@ func testProbe(t *testing.T, s storage.Store) {
 	if list := keys(t, s, "", ""); len(list) != 0 {
 		t.Fatalf("the probe left %q", list)
 	}
+}
+
+func testDeleteAll(t *testing.T, s storage.Store) {
+	if err := storage.DeleteAll(t.Context(), s, nil); err != nil {
+		t.Fatalf("delete of nothing: %v", err)
+	}
+	for _, key := range []string{"many/a/1", "many/a/2", "many/b/1", "many/stays"} {
+		put(t, s, key, []byte("x"))
+	}
+	list := []string{"many/a/1", "many/never/was", "many/b/1", "many/a", "many/a/2", "many/b/1"}
+	if err := storage.DeleteAll(t.Context(), s, list); err != nil {
+		t.Fatalf("delete: %v", err)
+	}
+	for _, key := range list {
+		wantAbsent(t, s, key)
+	}
+	want(t, s, "many/stays", []byte("x"))
+	put(t, s, "many/a/1", []byte("again"))
+	err := storage.DeleteAll(t.Context(), s, []string{"many//", "many/a/1"})
+	if err == nil || !strings.Contains(err.Error(), "illegal key") {
+		t.Fatalf("delete of an illegal key: %v", err)
+	}
+	wantAbsent(t, s, "many/a/1")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	wantErr(t, storage.DeleteAll(ctx, s, []string{"many/stays"}), context.Canceled, "delete after the end of the context")
+	want(t, s, "many/stays", []byte("x"))
 }

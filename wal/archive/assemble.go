@@ -21,19 +21,29 @@ type ReadWriterAt interface {
 // Assemble writes what the fragments of l cover without a hole, from the
 // segment's start on, to w at the same offsets, and returns how many bytes that
 // is. Every fragment is verified while it is read, and where fragments overlap
-// their bytes are compared: fragments that disagree are a *ConflictError.
+// their bytes are compared: fragments that disagree are a *DisagreementError.
+//
+// A fragment that is damaged, a *frame.Error, is passed over where others cover
+// its bytes: a receiver stores them again beside it.
 //
 // A fragment that has gone meanwhile is storage.ErrNotExist: the segment has been
 // sealed, or fragments were replaced by one that covers them; list again.
 func (a *Archive) Assemble(ctx context.Context, l LiveSegment, w ReadWriterAt) (covered int64, err error) {
+	var damage *frame.Error
 	for _, f := range l.Fragments {
 		if f.From > covered {
 			break
 		}
-		if err := a.place(ctx, f.Fragment, w, covered); err != nil {
-			return 0, fmt.Errorf("read %s: %w", f.Fragment, err)
+		err := a.place(ctx, f.Fragment, w, covered)
+		switch {
+		case err == nil:
+			covered = max(covered, f.To)
+		case !errors.As(err, &damage):
+			return 0, err
 		}
-		covered = max(covered, f.To)
+	}
+	if covered < l.Covered() {
+		return 0, fmt.Errorf("read fragments of segment %s: %w", l.Segment.Name(), damage)
 	}
 	if covered < longHeaderSize {
 		return covered, nil
@@ -55,12 +65,9 @@ func (a *Archive) Assemble(ctx context.Context, l LiveSegment, w ReadWriterAt) (
 // place writes a fragment's bytes from covered on and compares those before.
 func (a *Archive) place(ctx context.Context, f Fragment, w ReadWriterAt, covered int64) error {
 	key := FragmentKey(a.inc, f)
-	obj, err := a.repo.Open(ctx, key, frame.KindFragment)
+	obj, err := a.OpenFragment(ctx, f)
 	if err != nil {
 		return err
-	}
-	if obj.Size() != f.To-f.From {
-		return fmt.Errorf("object %s holds %d bytes instead of %d", key, obj.Size(), f.To-f.From)
 	}
 	r := obj.NewReader(ctx, 0, obj.Size())
 	defer r.Close()
@@ -72,7 +79,7 @@ func (a *Archive) place(ctx context.Context, f Fragment, w ReadWriterAt, covered
 			n = min(n, covered-at)
 		}
 		if _, err := io.ReadFull(r, got[:n]); err != nil {
-			return fmt.Errorf("object %s: %w", key, err)
+			return fmt.Errorf("read %s: object %s: %w", f, key, err)
 		}
 		if at >= covered {
 			if _, err := w.WriteAt(got[:n], at); err != nil {

@@ -1,6 +1,7 @@
 package archive_test
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/walden-pg/walden/storage/file"
@@ -69,4 +70,25 @@ func BenchmarkFetch(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkPutFragment is what makes a synchronous commit durable.
+func BenchmarkPutFragment(b *testing.B) {
+	a := newBenchArchive(b)
+	seg := wal.Segment{Timeline: 1, Size: wal.DefaultSegmentSize}
+	content := bytes.NewReader(make([]byte, wal.DefaultSegmentSize.Bytes()))
+	const size = 4096
+	b.SetBytes(size)
+	for b.Loop() {
+		f := archive.Fragment{Segment: seg, From: size, To: 2 * size}
+		for range 100 { // as many as a segment may have
+			f.From += 8
+			f.To = f.From + size
+			if _, err := a.PutFragment(b.Context(), f, content); err != nil {
+				b.Fatal(err)
+			}
+		}
+		seg.Number++
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/100, "µs/fragment")
 }

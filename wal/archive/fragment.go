@@ -125,7 +125,7 @@ func (a *Archive) PutFragment(ctx context.Context, f Fragment, r io.ReaderAt) (P
 // CompareFragment holds a stored fragment against the segment's bytes, which r
 // gives from the segment's start on at least to f.To: by its digest, without
 // downloading it. Other bytes are a *ConflictError; an absent fragment is
-// storage.ErrNotExist.
+// storage.ErrNotExist; one that is damaged, as far as its digest tells, a *frame.Error.
 func (a *Archive) CompareFragment(ctx context.Context, f Fragment, r io.ReaderAt) error {
 	key := FragmentKey(a.inc, f)
 	footer, err := a.repo.Footer(ctx, key, frame.KindFragment)
@@ -133,7 +133,7 @@ func (a *Archive) CompareFragment(ctx context.Context, f Fragment, r io.ReaderAt
 		return fmt.Errorf("compare %s with the archive: %w", f, err)
 	}
 	if !footer.HasRawDigest {
-		return fmt.Errorf("compare %s with the archive: object %s has no digest of its content", f, key)
+		return fmt.Errorf("compare %s with the archive: %w", f, &frame.Error{Object: key, Offset: -1, Kind: frame.WrongObject, Reason: "it has no digest of its content"})
 	}
 	h := a.repo.NewRawHasher()
 	section := io.NewSectionReader(contextReader{ctx, r}, f.From, f.To-f.From)
@@ -152,10 +152,29 @@ func (a *Archive) CompareFragment(ctx context.Context, f Fragment, r io.ReaderAt
 	return nil
 }
 
-// DeleteFragment removes a fragment. What is absent already is no error.
-func (a *Archive) DeleteFragment(ctx context.Context, f Fragment) error {
-	if err := a.repo.Store().Delete(ctx, FragmentKey(a.inc, f)); err != nil {
-		return fmt.Errorf("remove %s, which are not needed any more: %w", f, err)
+// OpenFragment opens the object of a fragment and checks that it has the length
+// that it must have. Damage is a *frame.Error.
+func (a *Archive) OpenFragment(ctx context.Context, f Fragment) (*frame.Object, error) {
+	key := FragmentKey(a.inc, f)
+	obj, err := a.repo.Open(ctx, key, frame.KindFragment)
+	if err == nil && obj.Size() != f.To-f.From {
+		err = &frame.Error{Object: key, Offset: -1, Kind: frame.WrongObject, Reason: fmt.Sprintf("it holds %d bytes instead of %d", obj.Size(), f.To-f.From)}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", f, err)
+	}
+	return obj, nil
+}
+
+// DeleteFragments removes fragments. What is absent already is no error. After
+// an error the others are removed all the same; it holds a *storage.Error for each that was not.
+func (a *Archive) DeleteFragments(ctx context.Context, list ...Fragment) error {
+	keys := make([]string, len(list))
+	for i, f := range list {
+		keys[i] = FragmentKey(a.inc, f)
+	}
+	if err := storage.DeleteAll(ctx, a.repo.Store(), keys); err != nil {
+		return fmt.Errorf("remove fragments that are not needed any more: %w", err)
 	}
 	return nil
 }

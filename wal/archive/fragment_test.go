@@ -228,3 +228,34 @@ func TestDamagedFragments(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// What a damaged fragment held can be read where others hold it too, whatever is damaged.
+func TestDamagedFragmentThatIsCovered(t *testing.T) {
+	s := mem.New()
+	a := newArchive(t, s)
+	_, open, content := openSegment(1)
+	bad := archive.Fragment{Segment: open, From: 10_000, To: 30_000}
+	putFragments(t, a, open, content, 0, 10_000, 30_000)
+	key := archive.FragmentKey(a.Incarnation(), bad)
+	whole := stored(t, s, key)
+	damage := func(at int) {
+		b := bytes.Clone(whole)
+		b[at] ^= 0x40
+		replace(t, s, key, b)
+	}
+	putFragment(t, a, open, content, 10_000, 29_999)
+	for _, at := range []int{len(whole) / 3, len(whole) - 20} {
+		damage(at)
+		if _, err := fetch(t, a, open.Name()); err == nil || !strings.Contains(err.Error(), key) {
+			t.Fatalf("byte %d is damaged, and one byte is nowhere else: %v", at, err)
+		}
+	}
+	putFragment(t, a, open, content, 29_000, 30_000)
+	for _, at := range []int{len(whole) / 3, len(whole) - 20} {
+		damage(at)
+		got, err := fetch(t, a, open.Name())
+		if err != nil || !bytes.Equal(got[:30_000], content[:30_000]) || len(bytes.Trim(got[30_000:], "\x00")) != 0 {
+			t.Fatalf("byte %d is damaged, others hold it: %v", at, err)
+		}
+	}
+}

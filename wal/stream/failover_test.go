@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/walden-pg/walden/internal/pgtest"
 	"github.com/walden-pg/walden/storage"
@@ -118,4 +119,47 @@ func TestTwoReceivers(t *testing.T) {
 	}
 	e := g.extent(1)
 	g.compare(1, e.Begin, end, g.server.DataDir())
+}
+
+// TestStandbyBehind: a standby that has not got what is archived is no reason to
+// wait, nor to fail, when the receiver is to end.
+func TestStandbyBehind(t *testing.T) {
+	for _, far := range []bool{false, true} {
+		t.Run(fmt.Sprintf("by segments %v", far), func(t *testing.T) {
+			primary := newCluster(t, pgtest.Newest())
+			standby := primary.Standby("second")
+			g := newRig(t, primary, nil)
+			g.o.StopTimeout = time.Hour
+			r := g.start()
+			work(primary, 2)
+			primary.Exec("SELECT pg_switch_wal()") // what follows has room in one segment
+			primary.Exec("INSERT INTO work (filler) SELECT 'some'")
+			standby.WaitReplayed(primary)
+			has := flushed(t, standby)
+			standby.Stop(pgtest.Fast)
+			primary.Exec("INSERT INTO work (filler) SELECT 'more'")
+			if far {
+				work(primary, 10)
+			}
+			end := r.caughtUp(primary)
+			if err := r.ends(); err != nil {
+				t.Fatal(err)
+			}
+			if same := segmentSize.Number(has) == segmentSize.Number(end); same == far {
+				t.Fatalf("the standby is at %s, archived is up to %s", has, end)
+			}
+			primary.Kill()
+			standby.Start()
+			g.o.Conninfo = standby.Conninfo("postgres")
+			r = g.start()
+			r.until("the standby to be asked", func(s stream.Status) bool { return s.Connections > 0 })
+			time.Sleep(500 * time.Millisecond) // it may take a while to be told, and to receive
+			if err := r.ends(); err != nil {
+				t.Errorf("Run returned %v", err)
+			}
+			if s := r.Status(); s.Pending != 0 || len(s.Gaps) != 0 {
+				t.Errorf("status %+v", s)
+			}
+		})
+	}
 }

@@ -21,7 +21,9 @@ import (
 // gate is a store that can be shut: then nothing is stored and nothing read.
 type gate struct {
 	storage.Store
-	closed  atomic.Bool
+	closed atomic.Bool
+	// full: nothing is stored, but what is there can be read.
+	full    atomic.Bool
 	latency atomic.Int64
 	// fails is the share of operations that fail, in percent.
 	fails atomic.Int64
@@ -51,6 +53,9 @@ func (g *gate) pass(ctx context.Context, op, key string) error {
 func (g *gate) Put(ctx context.Context, key string, r io.ReaderAt, size int64, o storage.PutOptions) error {
 	if err := g.pass(ctx, "put", key); err != nil {
 		return err
+	}
+	if g.full.Load() {
+		return &storage.Error{Op: "put", Key: key, Err: errAway, Temporary: true}
 	}
 	err := g.Store.Put(ctx, key, r, size, o)
 	if err == nil && rand.Int64N(100) < g.fails.Load()/2 {
@@ -230,10 +235,14 @@ func TestSpool(t *testing.T) {
 }
 
 // TestWithoutSpool: while the repository is away no more is read than fits, and
-// the server keeps the rest.
+// the server keeps the rest, and the connection, however long that takes.
 func TestWithoutSpool(t *testing.T) {
 	away := &gate{}
 	g := newRig(t, newCluster(t, pgtest.Newest()), away.decorate)
+	g.server.Exec("ALTER SYSTEM SET wal_sender_timeout = '2s'")
+	g.server.Reload()
+	g.server.WaitFor("the setting", func() bool { return g.server.QueryValue("SHOW wal_sender_timeout") == "2s" })
+	g.patience = 3 * time.Second
 	r := g.start()
 	r.caughtUp(g.server)
 	away.shut(true)
@@ -242,14 +251,18 @@ func TestWithoutSpool(t *testing.T) {
 	}
 	r.until("the files to be full", func(s stream.Status) bool { return s.Buffered >= 64<<20 })
 	end := flushed(t, g.server)
-	if s := r.Status(); s.Received >= end {
-		t.Errorf("everything was read: %+v, %s", s, end)
+	time.Sleep(5 * time.Second) // on purpose: longer than either side waits for the other
+	if s := r.Status(); s.Received >= end || s.Connections != 1 || s.Phase != stream.Streaming {
+		t.Errorf("everything was read, or the connection was lost: %+v, %s", s, end)
 	}
 	away.shut(false)
 	r.caughtUp(g.server)
-	e := g.extent(1)
-	g.compare(1, e.Begin, end, g.server.DataDir())
 	if err := r.stop(); err != nil {
 		t.Error(err)
 	}
+	e := g.extent(1)
+	if e.End < end {
+		t.Errorf("archived up to %s, the server was at %s", e.End, end)
+	}
+	g.compare(1, e.Begin, e.End, g.server.DataDir())
 }

@@ -24,6 +24,7 @@ type feed struct {
 	hijacked *pgconn.HijackedConn
 	conn     net.Conn
 	heard    atomic.Int64 // when the server was last heard, in Unix nanoseconds
+	paused   atomic.Bool  // nothing is read now
 
 	mu  sync.Mutex // for sending
 	out []byte
@@ -57,7 +58,7 @@ type event struct {
 const writeTimeout = 30 * time.Second
 
 // openFeed sends START_REPLICATION on an idle connection, which belongs to the
-// feed from then on. ended is not nil if the server says that the timeline ends
+// feed from then on; slot may be empty. ended is not nil if the server says that the timeline ends
 // where we wanted to begin. Then, and if the error is a *pgconn.PgError with
 // which a feed is returned, the connection is idle and the feed can only be
 // released.
@@ -73,7 +74,10 @@ func openFeed(ctx context.Context, pg *pgconn.PgConn, slot string, start wal.LSN
 	stop := context.AfterFunc(ctx, f.close)
 	defer stop()
 	f.touch()
-	sql := fmt.Sprintf("START_REPLICATION SLOT %s PHYSICAL %s TIMELINE %d", slot, start, tli)
+	sql := fmt.Sprintf("START_REPLICATION PHYSICAL %s TIMELINE %d", start, tli)
+	if slot != "" {
+		sql = fmt.Sprintf("START_REPLICATION SLOT %s PHYSICAL %s TIMELINE %d", slot, start, tli)
+	}
 	hijacked.Frontend.SendQuery(&pgproto3.Query{String: sql})
 	if err = hijacked.Frontend.Flush(); err == nil {
 		ended, err = f.started()
@@ -120,8 +124,23 @@ func (f *feed) started() (ended *endRow, err error) {
 
 func (f *feed) touch() { f.heard.Store(time.Now().UnixNano()) }
 
-// silence is how long nothing has been heard of the server.
-func (f *feed) silence() time.Duration { return time.Duration(time.Now().UnixNano() - f.heard.Load()) }
+// pause says that nothing is read until the function that it returns is called.
+func (f *feed) pause() (resume func()) {
+	f.paused.Store(true)
+	return func() {
+		f.touch()
+		f.paused.Store(false)
+	}
+}
+
+// silence is how long nothing has been heard of the server, although it was
+// listened to.
+func (f *feed) silence() time.Duration {
+	if f.paused.Load() {
+		return 0
+	}
+	return time.Duration(time.Now().UnixNano() - f.heard.Load())
+}
 
 // receive waits for the next message.
 func (f *feed) receive() (event, error) {
@@ -234,6 +253,38 @@ func (f *feed) finish() (endRow, error) {
 			return row, pgconn.ErrorResponseToPgError(m)
 		case *pgproto3.ReadyForQuery:
 			return row, nil
+		}
+	}
+}
+
+// holds reports whether the server still has the WAL that the stream begins
+// with, of which there must be some, and makes the connection idle again.
+func (f *feed) holds() (bool, error) {
+	for {
+		ev, err := f.receive()
+		switch {
+		case removed(err):
+			return false, f.refused()
+		case err != nil:
+			return false, err
+		case ev.kind == walEvent:
+			_, err = f.finish()
+			return err == nil, err
+		case ev.kind != keepaliveEvent:
+			return false, errServerStops
+		}
+	}
+}
+
+// refused reads until the connection is idle after an error of the server.
+func (f *feed) refused() error {
+	for {
+		msg, err := f.hijacked.Frontend.Receive()
+		if err != nil {
+			return err
+		}
+		if _, idle := msg.(*pgproto3.ReadyForQuery); idle {
+			return nil
 		}
 	}
 }

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -31,6 +32,8 @@ type journal struct {
 	timeline wal.TimelineID
 	tip      wal.LSN
 	base     wal.LSN
+	// ended says that receiving will not go on at tip.
+	ended bool
 	// urgent is a position that the server waits for: what is before it is
 	// shipped at once.
 	urgent wal.LSN
@@ -64,6 +67,7 @@ func (j *journal) begin(tli wal.TimelineID, start wal.LSN, archived bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	defer j.signal()
+	j.ended = false
 	if j.timeline == tli && j.tip == start {
 		return
 	}
@@ -279,28 +283,56 @@ func (j *journal) goesOn(at start, list []start) bool {
 	return n == 0 || first <= list[0].missing && list[n-1].missing <= at.at
 }
 
-// clear waits until nothing is left to be done with what is here, which does
-// not go on. waited reports whether there was something.
-func (j *journal) clear(ctx context.Context) (waited bool, err error) {
-	j.update(func() {
-		if s := j.last(); s != nil && !s.complete() {
-			s.left = true
-		}
-	})
+// resumable is where the journal ends, if receiving can go on there.
+func (j *journal) resumable() (wal.TimelineID, wal.LSN, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.timeline, j.tip, j.tip != 0 && !j.ended
+}
+
+// leave ends what is here, if there is anything: it will not go on.
+func (j *journal) leave() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.segments) == 0 {
+		return false
+	}
+	if s := j.last(); !s.complete() {
+		s.left = true
+	}
+	j.ended = true
+	j.signal()
+	return true
+}
+
+// clear waits until nothing is left to be done with what is here.
+func (j *journal) clear(ctx context.Context) error {
 	for {
 		j.mu.Lock()
 		n, changed := len(j.segments), j.changed
 		j.mu.Unlock()
 		if n == 0 {
-			return waited, nil
+			return nil
 		}
-		waited = true
 		select {
 		case <-ctx.Done():
-			return waited, ctx.Err()
+			return ctx.Err()
 		case <-changed:
 		}
 	}
+}
+
+// close closes all files, once nobody uses them any more. What lies in a spool stays there.
+func (j *journal) close() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var err error
+	for _, s := range j.segments {
+		if s.file != nil {
+			err = errors.Join(err, s.file.release())
+		}
+	}
+	return err
 }
 
 // pending reports how many bytes are here that are not durable, and when the

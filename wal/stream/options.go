@@ -8,6 +8,7 @@ import (
 
 	"github.com/walden-pg/walden/internal/server"
 	"github.com/walden-pg/walden/wal/archive"
+	"github.com/walden-pg/walden/wal/names"
 )
 
 // Acknowledge says when the server is told that WAL is flushed.
@@ -42,8 +43,10 @@ const (
 	DefaultSlot       = "walden"
 	DefaultMaxDelay   = time.Second
 	DefaultSpoolLimit = 10 << 30
-	defaultUploads    = 4
-	defaultStop       = 10 * time.Second
+	// DefaultNamesInterval is the time between two looks at the catalogues.
+	DefaultNamesInterval = 5 * time.Minute
+	defaultUploads       = 4
+	defaultStop          = 10 * time.Second
 )
 
 // Options say what to receive, from where and into what.
@@ -75,6 +78,11 @@ type Options struct {
 	// StopTimeout bounds how long Run goes on after its context is done, to ship
 	// what was received; 0: 10 seconds.
 	StopTimeout time.Duration
+	// Names takes snapshots of the names of databases and relations; nil: none are taken.
+	Names *names.Taker
+	// NamesInterval is the time between two looks at the catalogues; 0:
+	// DefaultNamesInterval, negative: names are not read.
+	NamesInterval time.Duration
 	// Logger receives what goes on; nil: nothing is logged.
 	Logger *slog.Logger
 }
@@ -113,6 +121,9 @@ func (o *Options) complete() error {
 	}
 	if o.SpoolLimit == 0 {
 		o.SpoolLimit = DefaultSpoolLimit
+	}
+	if o.NamesInterval == 0 {
+		o.NamesInterval = DefaultNamesInterval
 	}
 	if o.StopTimeout == 0 {
 		o.StopTimeout = defaultStop

@@ -37,10 +37,13 @@ type Receiver struct {
 	gone map[place]bool
 	// connected is set once a server has been streamed from.
 	connected bool
+	patience  patience
+	trouble   outage // of the server
 }
 
 // place is where a stream can begin.
 type place struct {
+	host     server.Host
 	timeline wal.TimelineID
 	at       wal.LSN
 }
@@ -53,7 +56,10 @@ func New(o Options) (*Receiver, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	r := &Receiver{o: o, gone: map[place]bool{}, histories: map[wal.TimelineID][]byte{}, state: &state{status: Status{Phase: Connecting, SlotLag: -1, SlotRoom: -1}}}
+	r := &Receiver{
+		o: o, gone: map[place]bool{}, histories: map[wal.TimelineID][]byte{}, patience: patience{askAfter, giveUpAfter, keptGrace},
+		state: &state{status: Status{Phase: Connecting, SlotLag: -1, SlotRoom: -1}},
+	}
 	limit := int64(withoutSpool)
 	if o.Spool != "" {
 		r.spool = newSpoolDirectory(o.Spool, o.Archive.Incarnation())
@@ -61,7 +67,7 @@ func New(o Options) (*Receiver, error) {
 	}
 	r.journal = newJournal(o.Archive.Incarnation().SegmentSize, limit, r.newFile)
 	r.journal.describe = func(s *openSegment) { r.known.Load().describe(s) }
-	r.shipper = &shipper{archive: o.Archive, journal: r.journal, o: &r.o, state: r.state, sweeper: newSweeper(o.Archive, &r.o)}
+	r.shipper = newShipper(&r.o, r.journal, r.state)
 	return r, nil
 }
 
@@ -78,10 +84,10 @@ func (r *Receiver) newFile(seg wal.Segment) (*segmentFile, error) {
 // *FindingsError if all is well now but a gap, or WAL that is not sound, was met.
 //
 // Other errors are those that only a person can mend: a *ForeignServerError, an
-// *archive.ConflictError or *archive.DisagreementError, a *BusyError of the
-// spool, and, before a server was streamed from for the first time, what is
+// *archive.ConflictError or *OtherContentError, a *BusyError of the spool, and, before a server was streamed from for the first time, what is
 // wrong with the connection string or the role. Run is called once.
 func (r *Receiver) Run(ctx context.Context) error {
+	defer r.closeFiles()
 	if r.spool != nil {
 		if err := r.spool.open(); err != nil {
 			return err
@@ -99,6 +105,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 	g.Go(func() error { return r.shipper.run(background) })
 	g.Go(func() error { return r.shipper.sweeper.run(background) })
 	g.Go(func() error { return r.keepSlots(background) })
+	g.Go(func() error { return r.keepNames(background) })
 	if r.o.Acknowledge == Local {
 		g.Go(func() error { return r.syncSpool(background) })
 	}
@@ -117,6 +124,12 @@ func (r *Receiver) Run(ctx context.Context) error {
 		return err
 	}
 	return r.state.findingsError()
+}
+
+func (r *Receiver) closeFiles() {
+	if err := r.journal.close(); err != nil {
+		r.o.Logger.Warn("a file of WAL cannot be closed", "error", err)
+	}
 }
 
 // finish ships what a session without a server could not.
@@ -139,6 +152,12 @@ func (r *Receiver) sessions(ctx context.Context) error {
 	for ctx.Err() == nil {
 		began := time.Now()
 		heard, err := r.session(ctx)
+		if errors.Is(err, errShipFirst) {
+			r.o.Logger.Info("what was received earlier does not join what is archived: it is uploaded before receiving goes on")
+			if r.journal.clear(ctx) == nil {
+				continue
+			}
+		}
 		if ctx.Err() != nil {
 			return unshipped(err)
 		}
@@ -151,11 +170,7 @@ func (r *Receiver) sessions(ctx context.Context) error {
 		r.state.change(func(st *Status) { st.Phase = Connecting })
 		r.state.serverFailed(err)
 		wait := pause/2 + rand.N(pause)
-		args := []any{"wait", wait.Round(time.Millisecond), "error", err}
-		if hinted := (interface{ Hint() string })(nil); errors.As(err, &hinted) && hinted.Hint() != "" {
-			args = append(args, "hint", hinted.Hint())
-		}
-		r.o.Logger.Warn("no WAL is being received; connecting again", args...)
+		r.tellFailure(err, wait)
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
@@ -163,6 +178,20 @@ func (r *Receiver) sessions(ctx context.Context) error {
 		pause = min(2*pause, maxReconnect)
 	}
 	return nil
+}
+
+// tellFailure logs why no WAL is being received, not too often.
+func (r *Receiver) tellFailure(err error, wait time.Duration) {
+	failures, tell := r.trouble.failed(true, time.Now())
+	r.trouble.left()
+	if !tell {
+		return
+	}
+	args := []any{"failures", failures, "wait", wait.Round(time.Millisecond), "error", err}
+	if hinted := (interface{ Hint() string })(nil); errors.As(err, &hinted) && hinted.Hint() != "" {
+		args = append(args, "hint", hinted.Hint())
+	}
+	r.o.Logger.Warn("no WAL is being received; connecting again and again", args...)
 }
 
 // session connects once and receives until the connection ends. heard reports

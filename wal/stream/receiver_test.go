@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -27,14 +28,24 @@ import (
 type rig struct {
 	t       *testing.T
 	server  *pgtest.Cluster
-	store   storage.Store
+	store   *mem.Store
 	archive *archive.Archive
 	o       stream.Options
+	// patience, if not 0, is how long a server may be silent.
+	patience time.Duration
 }
 
 func newRig(t *testing.T, server *pgtest.Cluster, decorate func(storage.Store) storage.Store) *rig {
 	t.Helper()
-	g := &rig{t: t, server: server, store: mem.New()}
+	g := newRigFor(t, server.SystemID(), server.Major(), decorate)
+	g.server, g.o.Conninfo = server, server.Conninfo("postgres")
+	return g
+}
+
+// newRigFor is a new repository for a cluster.
+func newRigFor(t *testing.T, systemID uint64, major int, decorate func(storage.Store) storage.Store) *rig {
+	t.Helper()
+	g := &rig{t: t, store: mem.New()}
 	if decorate == nil {
 		decorate = func(s storage.Store) storage.Store { return s }
 	}
@@ -42,7 +53,7 @@ func newRig(t *testing.T, server *pgtest.Cluster, decorate func(storage.Store) s
 	if err != nil {
 		t.Fatal(err)
 	}
-	inc, _, err := archive.CreateIncarnation(t.Context(), repo, "main", server.SystemID(), segmentSize, server.Major())
+	inc, _, err := archive.CreateIncarnation(t.Context(), repo, "main", systemID, segmentSize, major)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +64,7 @@ func newRig(t *testing.T, server *pgtest.Cluster, decorate func(storage.Store) s
 		t.Fatal(err)
 	}
 	g.o = stream.Options{
-		Conninfo: server.Conninfo("postgres"), Archive: archive.New(other, inc), MaxDelay: 200 * time.Millisecond,
+		Archive: archive.New(other, inc), MaxDelay: 200 * time.Millisecond,
 		Logger: slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	return g
@@ -65,6 +76,11 @@ type testWriter struct{ t *testing.T }
 func (w testWriter) Write(b []byte) (int, error) {
 	w.t.Log(strings.TrimSpace(string(b)))
 	return len(b), nil
+}
+
+// logTo logs to a buffer that is read once nobody logs any more.
+func logTo(b *bytes.Buffer) *slog.Logger {
+	return slog.New(slog.NewTextHandler(b, nil)) // the handler locks
 }
 
 // running is a receiver at work.
@@ -80,6 +96,9 @@ func (g *rig) start() *running {
 	r, err := stream.New(g.o)
 	if err != nil {
 		g.t.Fatal(err)
+	}
+	if g.patience != 0 {
+		r.SetPatience(g.patience/3, g.patience)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	run := &running{Receiver: r, g: g, cancel: cancel, done: make(chan error, 1)}
@@ -330,6 +349,11 @@ func TestGap(t *testing.T) {
 			gap := r.Status().Gaps[0]
 			if gap.Timeline != 1 || gap.From != end || gap.To <= gap.From {
 				t.Errorf("gap %+v, what was archived ended at %s", gap, end)
+			}
+			// Nothing that the server still had is part of it.
+			last := wal.Segment{Timeline: 1, Number: segmentSize.PrevNumber(gap.To), Size: segmentSize}
+			if _, err := os.Stat(filepath.Join(server.DataDir(), "pg_wal", last.Name())); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the server still has %s of the gap %+v: %v", last.Name(), gap, err)
 			}
 			list, err := g.archive.Extents(t.Context(), 1)
 			if err != nil || len(list) != 2 || list[0].End != end || list[1].Begin != gap.To {

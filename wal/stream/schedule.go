@@ -58,9 +58,11 @@ const (
 type job struct {
 	kind     jobKind
 	segment  *openSegment
-	fragment ownFragment              // fragmentJob
-	compare  []archive.StoredFragment // compareJob
-	begun    time.Time
+	fragment ownFragment // fragmentJob
+	// compareJob: with what is archived, of what is durable and of what is here.
+	compare       []archive.StoredFragment
+	durable, have int64
+	begun         time.Time
 }
 
 // next chooses the next job and marks it as begun. Without one, wait is how
@@ -79,7 +81,7 @@ func (j *journal) next(p policy, now time.Time) (next job, wait time.Duration) {
 			continue
 		}
 		if p.uploads > 0 {
-			if next := s.compareNext(); next.kind != noJob {
+			if next := j.compareNext(s); next.kind != noJob {
 				next.begun = now
 				return next, 0
 			}
@@ -99,38 +101,14 @@ func (j *journal) next(p policy, now time.Time) (next job, wait time.Duration) {
 			later(due)
 			continue
 		}
+		if s.nameless() {
+			continue
+		}
 		if p.uploads > 0 && (s.inFlight == 0 || s.have-s.durable <= overlapBudget) {
 			return s.beginFragment(now), 0
 		}
 	}
 	return job{}, wait
-}
-
-// compareNext is the comparison with fragments that exist, once their bytes
-// have been received, or of a beginning with the segment that was sealed. A
-// longer tail of a timeline that was left earlier here
-// cannot be compared; it stays.
-func (s *openSegment) compareNext() job {
-	if s.comparing || len(s.existing) == 0 && !s.overtaken() {
-		return job{}
-	}
-	var list []archive.StoredFragment
-	for _, f := range s.existing {
-		switch {
-		case f.To <= s.have:
-			list = append(list, f)
-		case !s.left:
-			return job{}
-		}
-	}
-	s.comparing = true
-	return job{kind: compareJob, segment: s, compare: list}
-}
-
-// overtaken reports whether the segment will stay a beginning here, and is
-// in the archive whole: its bytes are compared with those.
-func (s *openSegment) overtaken() bool {
-	return s.presealed && s.left && !s.complete() && s.durable < s.have
 }
 
 // sealsWhole reports whether the segment becomes durable by being sealed.
@@ -179,6 +157,7 @@ func (s *openSegment) beginFragment(now time.Time) job {
 			f.From = old.From
 		}
 	}
+	f = s.free(f)
 	s.scheduled = f.To
 	s.inFlight++
 	return job{kind: fragmentJob, segment: s, fragment: ownFragment{f, first}, begun: now}
@@ -207,15 +186,4 @@ func (s *openSegment) stored(next job) (covered []archive.Fragment) {
 	})
 	s.fragments = append(s.fragments, f)
 	return covered
-}
-
-// compared notes that fragments which existed are right. The lock is held.
-func (s *openSegment) compared(list []archive.StoredFragment) {
-	l := archive.LiveSegment{Segment: s.seg, Fragments: list}
-	s.durable = max(s.durable, min(l.Covered(), s.have))
-	s.scheduled = max(s.scheduled, s.durable)
-	for _, f := range list {
-		s.fragments = append(s.fragments, ownFragment{f.Fragment, 1})
-	}
-	s.existing, s.comparing = nil, false
 }

@@ -40,6 +40,8 @@ type openSegment struct {
 	// are compared before they count. comparing: it is being done.
 	existing  []archive.StoredFragment
 	comparing bool
+	// damaged are fragments that were found to be so: their names are taken.
+	damaged []archive.Fragment
 	// presealed says that the segment was in the archive when it was begun:
 	// it is received again, to be compared whole.
 	presealed bool
@@ -79,6 +81,7 @@ type segmentFile struct {
 	*os.File
 	size    int64
 	removed bool // its name, already
+	spooled bool // it is kept for another run
 }
 
 // newTemporarySegment is a file that vanishes with the process where the
@@ -113,6 +116,14 @@ func (f *segmentFile) ReadAt(p []byte, off int64) (int, error) {
 		err = io.EOF
 	}
 	return n, err
+}
+
+// release closes the file, and removes it unless it is one of a spool.
+func (f *segmentFile) release() error {
+	if f.spooled {
+		return f.Close()
+	}
+	return f.discard()
 }
 
 // discard closes the file and removes it.

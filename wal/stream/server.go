@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -191,13 +192,24 @@ func (u *upstream) readSlot(ctx context.Context, name string) (s slot, err error
 	return s, err
 }
 
-// ensureSlot creates the slot, with its WAL reserved, where it is missing.
-func (u *upstream) ensureSlot(ctx context.Context, name string) (slot, error) {
+// ensureSlot creates the slot, with its WAL reserved, where it is missing, and
+// makes one anew that holds no WAL: it was invalidated, and streaming over it
+// would not make it hold any, or was made without reserving WAL.
+func (u *upstream) ensureSlot(ctx context.Context, name string, log *slog.Logger) (slot, error) {
 	s, err := u.readSlot(ctx, name)
-	if err != nil || s.exists {
+	switch {
+	case err != nil:
 		return s, err
+	case s.exists && s.start == 0:
+		return u.renewSlot(ctx, name, log)
+	case s.exists:
+		return s, nil
 	}
-	_, err = u.pg.Exec(ctx, "CREATE_REPLICATION_SLOT "+name+" PHYSICAL RESERVE_WAL").ReadAll()
+	return u.createSlot(ctx, name)
+}
+
+func (u *upstream) createSlot(ctx context.Context, name string) (slot, error) {
+	_, err := u.pg.Exec(ctx, "CREATE_REPLICATION_SLOT "+name+" PHYSICAL RESERVE_WAL").ReadAll()
 	var pg *pgconn.PgError
 	if err != nil && (!errors.As(err, &pg) || pg.Code != "42710") { // duplicate_object
 		return slot{}, &SlotError{Slot: name, Err: err}
@@ -205,17 +217,17 @@ func (u *upstream) ensureSlot(ctx context.Context, name string) (slot, error) {
 	return u.readSlot(ctx, name)
 }
 
-// renewSlot drops a slot that was invalidated, and creates it again: what it
-// held is gone.
-func (u *upstream) renewSlot(ctx context.Context, name string) (slot, error) {
+// renewSlot drops a slot that holds nothing, and creates it again.
+func (u *upstream) renewSlot(ctx context.Context, name string, log *slog.Logger) (slot, error) {
 	if u.version < slotSyntax {
 		// It cannot be asked whether it is a physical slot at all.
-		return slot{}, &SlotError{Slot: name, Err: errors.New("it does not hold the WAL that follows what is archived")}
+		return slot{}, &SlotError{Slot: name, Err: errors.New("it holds no WAL")}
 	}
 	if _, err := u.pg.Exec(ctx, "DROP_REPLICATION_SLOT "+name).ReadAll(); err != nil {
 		return slot{}, &SlotError{Slot: name, Err: err}
 	}
-	return u.ensureSlot(ctx, name)
+	log.Warn("the replication slot held no WAL (it was invalidated, or made without reserving any) and is made anew", "host", u.host.String(), "slot", name)
+	return u.createSlot(ctx, name)
 }
 
 // readHistory reads the history of the server's timeline, and stores it and
@@ -294,5 +306,5 @@ func (e *SlotError) Hint() string {
 		}
 		return ""
 	}
-	return "if it was invalidated, drop it (SELECT pg_drop_replication_slot): it is made anew, and the gap is reported"
+	return "if it was invalidated, drop it (SELECT pg_drop_replication_slot): it is made anew, and what is missing is reported"
 }

@@ -1,17 +1,15 @@
 package stream
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/archive"
 )
@@ -26,10 +24,25 @@ type shipper struct {
 	o       *Options
 	state   *state
 	sweeper *sweeper
+	trouble outage // of the repository
+	// ended is closed when run has ended, and hurry when the receiver is to end.
+	ended, hurry chan struct{}
+	hurrying     sync.Once
+
+	mu     sync.Mutex
+	worked chan struct{} // closed at the next success; nil: nobody waits for it
+}
+
+func newShipper(o *Options, j *journal, st *state) *shipper {
+	return &shipper{
+		archive: o.Archive, journal: j, o: o, state: st, sweeper: newSweeper(o.Archive, o),
+		ended: make(chan struct{}), hurry: make(chan struct{}),
+	}
 }
 
 // run ships until ctx is done. An error is one that only a person can mend.
 func (s *shipper) run(ctx context.Context) error {
+	defer close(s.ended)
 	g, ctx := errgroup.WithContext(ctx)
 	finished := make(chan jobKind, 64) // more are never under way
 	g.Go(func() error {
@@ -103,12 +116,21 @@ func (s *shipper) do(ctx context.Context, next job) error {
 // fragment uploads a fragment, and removes those that it covers.
 func (s *shipper) fragment(ctx context.Context, next job) error {
 	f := next.fragment.Fragment
+	var bad error
 	err := s.persist(ctx, f.String(), func() error {
 		_, err := s.archive.PutFragment(ctx, f, next.segment.file)
+		if damaged(err) {
+			bad, err = err, nil
+		}
 		return err
 	})
 	if err != nil {
 		return err
+	}
+	if bad != nil {
+		s.reportDamage(f, bad)
+		s.journal.update(func() { next.segment.occupied(f) })
+		return nil
 	}
 	s.state.uploaded(f.To-f.From, time.Since(next.begun))
 	var covered []archive.Fragment
@@ -119,84 +141,6 @@ func (s *shipper) fragment(ctx context.Context, next job) error {
 	})
 	s.discard(files)
 	s.sweeper.add(covered...)
-	return nil
-}
-
-// compare holds the fragments of an earlier run against what was received.
-func (s *shipper) compare(ctx context.Context, next job) error {
-	if len(next.compare) == 0 && next.segment.presealed {
-		return s.compareSealed(ctx, next.segment)
-	}
-	var right []archive.StoredFragment
-	for _, f := range next.compare {
-		gone := false
-		err := s.persist(ctx, f.String(), func() error {
-			err := s.archive.CompareFragment(ctx, f.Fragment, next.segment.file)
-			gone = errors.Is(err, storage.ErrNotExist) // covered by another, or sealed
-			if gone {
-				return nil
-			}
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		if !gone {
-			right = append(right, f)
-		}
-	}
-	var files []*segmentFile
-	s.journal.update(func() {
-		next.segment.compared(right)
-		files = s.journal.popDone()
-	})
-	s.discard(files)
-	return nil
-}
-
-// compareSealed holds the beginning of a segment against the sealed one.
-func (s *shipper) compareSealed(ctx context.Context, seg *openSegment) error {
-	gone := false
-	err := s.persist(ctx, "segment "+seg.seg.Name(), func() error {
-		obj, err := s.archive.OpenSegment(ctx, seg.seg)
-		if gone = errors.Is(err, storage.ErrNotExist); gone {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		sealed := obj.NewReader(ctx, 0, seg.have)
-		defer sealed.Close()
-		theirs, ours := make([]byte, 64<<10), make([]byte, 64<<10)
-		for at := int64(0); at < seg.have; {
-			n := min(seg.have-at, int64(len(ours)))
-			if _, err := io.ReadFull(sealed, theirs[:n]); err != nil {
-				return fmt.Errorf("read segment %s: %w", seg.seg.Name(), err)
-			}
-			if _, err := seg.file.ReadAt(ours[:n], at); err != nil && !errors.Is(err, io.EOF) {
-				return &LocalError{Segment: seg.seg, Err: err}
-			}
-			if !bytes.Equal(theirs[:n], ours[:n]) {
-				key := archive.SegmentKey(s.archive.Incarnation(), seg.seg)
-				return &archive.DisagreementError{Segment: seg.seg, Key: key, From: at, To: at + n}
-			}
-			at += n
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	var files []*segmentFile
-	s.journal.update(func() {
-		if seg.comparing = false; gone {
-			seg.presealed = false
-			return
-		}
-		seg.durable, seg.scheduled = seg.have, seg.have
-		files = s.journal.popDone()
-	})
-	s.discard(files)
 	return nil
 }
 
@@ -224,6 +168,7 @@ func (s *shipper) seal(ctx context.Context, next job) error {
 		for _, f := range seg.fragments {
 			fragments = append(fragments, f.Fragment)
 		}
+		fragments = append(fragments, seg.damaged...) // nobody needs them any more
 		seg.sealed, seg.sealing = true, false
 		seg.durable, seg.scheduled = seg.have, seg.have
 		files = s.journal.popDone()
@@ -246,33 +191,86 @@ func (s *shipper) discard(files []*segmentFile) {
 const (
 	firstPause = 100 * time.Millisecond
 	maxPause   = 15 * time.Second
+	// hurriedPause is the longest one while the receiver is to end, and after
+	// the repository has taken something else.
+	hurriedPause = 500 * time.Millisecond
 )
 
 // persist calls f until it succeeds, or fails in a way that trying again
 // cannot mend: a conflict, a refusal, the end of ctx.
 func (s *shipper) persist(ctx context.Context, what string, f func() error) error {
 	pause := firstPause
-	for {
+	for first := true; ; first = false {
+		worked := s.awaitSuccess()
 		err := f()
-		if err == nil {
-			s.state.repositoryWorks()
+		switch {
+		case err == nil:
+			s.works(!first)
 			return nil
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if final(err) {
+		case ctx.Err() != nil:
+			err = ctx.Err()
+			fallthrough
+		case final(err):
+			if !first {
+				s.trouble.left()
+			}
 			return err
 		}
 		s.state.failed(err)
 		wait := pause/2 + rand.N(pause)
-		s.o.Logger.Warn("the repository does not take it; it is tried again", "what", what, "wait", wait.Round(time.Millisecond), "error", err)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
+		if failures, tell := s.trouble.failed(first, time.Now()); tell {
+			s.o.Logger.Warn("the repository does not take it; it is tried again and again",
+				"what", what, "failures", failures, "wait", wait.Round(time.Millisecond), "error", err)
 		}
+		s.pause(ctx, wait, worked)
 		pause = min(2*pause, maxPause)
+	}
+}
+
+// awaitSuccess returns a channel that is closed when the repository takes something next.
+func (s *shipper) awaitSuccess() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.worked == nil {
+		s.worked = make(chan struct{})
+	}
+	return s.worked
+}
+
+// pause waits before the next attempt, not for long where the receiver is to
+// end, or the repository has taken something else.
+func (s *shipper) pause(ctx context.Context, wait time.Duration, worked <-chan struct{}) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return
+	case <-timer.C:
+		return
+	case <-s.hurry:
+	case <-worked:
+	}
+	timer.Reset(min(wait, hurriedPause))
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// works notes that the repository took something; failed says that it had not at first.
+func (s *shipper) works(failed bool) {
+	s.mu.Lock()
+	if s.worked != nil {
+		close(s.worked)
+		s.worked = nil
+	}
+	s.mu.Unlock()
+	away, over, tell := s.trouble.worked(failed, time.Now())
+	if over {
+		s.state.repositoryWorks()
+	}
+	if tell {
+		s.o.Logger.Info("the repository works again", "away", away.Round(time.Millisecond))
 	}
 }
 
@@ -281,13 +279,15 @@ func final(err error) bool {
 	var (
 		conflict *archive.ConflictError
 		differ   *archive.DisagreementError
+		other    *OtherContentError
 		refused  *archive.RefusedError
 	)
-	return errors.As(err, &conflict) || errors.As(err, &differ) || errors.As(err, &refused)
+	return errors.As(err, &conflict) || errors.As(err, &differ) || errors.As(err, &other) || errors.As(err, &refused)
 }
 
-// drain waits until everything that was received is durable.
+// drain waits until everything that was received is durable, or nobody ships any more.
 func (s *shipper) drain(ctx context.Context) error {
+	s.hurrying.Do(func() { close(s.hurry) })
 	for {
 		changed := s.journal.await()
 		s.journal.need()
@@ -295,11 +295,16 @@ func (s *shipper) drain(ctx context.Context) error {
 			return nil
 		}
 		select {
-		case <-ctx.Done():
-			n, _ := s.journal.pending()
-			return &UnshippedError{Bytes: n, Err: s.state.lastFailure()}
 		case <-changed:
+			continue
+		case <-ctx.Done():
+		case <-s.ended:
 		}
+		n, _ := s.journal.pending()
+		if n == 0 {
+			return nil
+		}
+		return &UnshippedError{Bytes: n, Err: s.state.lastFailure()}
 	}
 }
 

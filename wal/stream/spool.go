@@ -113,49 +113,57 @@ func (r *Receiver) recoverSpool(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var loaded []*openSegment
+	loaded := 0
 	for _, seg := range list {
 		f, err := openSpooled(r.spool.dir, seg, 0)
 		if err != nil {
 			return fmt.Errorf("spool: %w", err)
 		}
-		have, err := validLength(f, seg, r.o.Archive.Incarnation().SystemID)
+		s, err := r.recoverSegment(ctx, seg, f)
 		if err != nil {
-			return fmt.Errorf("spool: %s: %w", f.Name(), err)
+			return errors.Join(err, f.Close())
 		}
-		if have == 0 {
+		if s == nil {
 			r.o.Logger.Warn("a file of the spool holds no valid WAL and is removed", "file", f.Name())
 			if err := f.discard(); err != nil {
 				return fmt.Errorf("spool: %w", err)
 			}
 			continue
 		}
-		// Not synced, as far as is known: who wrote it may have been killed before that.
-		s := &openSegment{seg: seg, file: f, have: have}
-		err = r.shipper.persist(ctx, "the spool's segment "+seg.Name(), func() error {
-			live, err := r.o.Archive.LiveSegment(ctx, seg)
-			if err != nil {
-				return err
-			}
-			if s.presealed, err = r.o.Archive.Contains(ctx, seg); err == nil && !s.presealed {
-				s.existing = usable(live)
-			}
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("see what is archived of the spool: %w", err)
-		}
-		loaded = append(loaded, s)
-	}
-	for i, s := range loaded {
-		// Only the very last can grow.
-		s.left = i+1 < len(loaded) && !s.complete()
 		r.journal.load(s)
+		loaded++
 	}
-	if n := len(loaded); n > 0 {
-		r.o.Logger.Info("the spool of an earlier run is being uploaded", "segments", n)
+	if loaded > 0 {
+		r.o.Logger.Info("the spool of an earlier run is being uploaded", "segments", loaded)
 	}
 	return nil
+}
+
+// recoverSegment makes a segment of a file of the spool; nil: there is no WAL in it.
+func (r *Receiver) recoverSegment(ctx context.Context, seg wal.Segment, f *segmentFile) (*openSegment, error) {
+	have, err := validLength(f, seg, r.o.Archive.Incarnation().SystemID)
+	if err != nil {
+		return nil, fmt.Errorf("spool: %s: %w", f.Name(), err)
+	}
+	if have == 0 {
+		return nil, nil //nolint:nilnil // both are meant
+	}
+	// Not synced, as far as is known: who wrote it may have been killed before that.
+	s := &openSegment{seg: seg, file: f, have: have}
+	err = r.shipper.persist(ctx, "the spool's segment "+seg.Name(), func() error {
+		live, err := r.o.Archive.LiveSegment(ctx, seg)
+		if err != nil {
+			return err
+		}
+		if s.presealed, err = r.o.Archive.Contains(ctx, seg); err == nil && !s.presealed {
+			s.existing = usable(live)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("see what is archived of the spool: %w", err)
+	}
+	return s, nil
 }
 
 // load adds a segment that was received earlier.
@@ -163,6 +171,9 @@ func (j *journal) load(s *openSegment) {
 	now := time.Now()
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if last := j.last(); last != nil && !last.complete() {
+		last.left = true // only the very last can grow
+	}
 	s.since, s.arrived = now, now
 	j.segments = append(j.segments, s)
 	j.buffered += s.have
@@ -249,5 +260,5 @@ func openSpooled(dir string, seg wal.Segment, flags int) (*segmentFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &segmentFile{File: f, size: seg.Size.Bytes()}, nil
+	return &segmentFile{File: f, size: seg.Size.Bytes(), spooled: true}, nil
 }

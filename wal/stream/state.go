@@ -60,6 +60,8 @@ type Status struct {
 	// Retries: attempts that the repository failed. Connections: to servers.
 	Retries     int64 `json:"retries"`
 	Connections int64 `json:"connections"`
+	// NameSnapshots: snapshots of names that were stored.
+	NameSnapshots int64 `json:"name_snapshots"`
 	// Gaps are stretches of WAL that the server no longer had, and Findings counts
 	// them and whatever else was found to be bad.
 	Gaps     []GapError `json:"gaps,omitempty"`

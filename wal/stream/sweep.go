@@ -3,9 +3,10 @@ package stream
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"slices"
 	"sync"
-
-	"golang.org/x/sync/errgroup"
+	"time"
 
 	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/wal/archive"
@@ -21,11 +22,12 @@ type sweeper struct {
 	list []archive.Fragment
 	more chan struct{} // of capacity 1
 	// keep says that this writer may not delete: told once.
-	keep bool
+	keep    bool
+	trouble outage // with single fragments
 }
 
-// sweepers bounds the deletions under way at once.
-const sweepers = 4
+// sweepBatch bounds how many fragments are removed together.
+const sweepBatch = 256
 
 func newSweeper(a *archive.Archive, o *Options) *sweeper {
 	return &sweeper{archive: a, o: o, more: make(chan struct{}, 1)}
@@ -61,28 +63,45 @@ func (s *sweeper) run(ctx context.Context) error {
 			return nil
 		case <-s.more:
 		}
-		g := errgroup.Group{}
-		g.SetLimit(sweepers)
-		for _, f := range s.take() {
-			g.Go(func() error {
-				s.remove(ctx, f)
-				return nil
-			})
+		for list := range slices.Chunk(s.take(), sweepBatch) {
+			s.sweep(ctx, list)
 		}
-		_ = g.Wait() // none of them returns an error
 	}
+}
+
+// sweep deletes fragments together, and those for which that fails one by one: why
+// it fails of one says nothing of the others.
+func (s *sweeper) sweep(ctx context.Context, list []archive.Fragment) {
+	if s.idle(ctx) || s.archive.DeleteFragments(ctx, list...) == nil {
+		return
+	}
+	for _, f := range list {
+		s.remove(ctx, f)
+	}
+}
+
+// idle reports whether nothing is to be removed any more.
+func (s *sweeper) idle(ctx context.Context) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.keep || ctx.Err() != nil
 }
 
 // remove deletes one fragment. Who may not delete leaves that to prune.
 func (s *sweeper) remove(ctx context.Context, f archive.Fragment) {
-	s.mu.Lock()
-	keep := s.keep
-	s.mu.Unlock()
-	if keep || ctx.Err() != nil {
+	if s.idle(ctx) {
 		return
 	}
-	err := s.archive.DeleteFragment(ctx, f)
+	err := s.archive.DeleteFragments(ctx, f)
 	if err == nil || ctx.Err() != nil || storage.Retryable(err) || errors.Is(err, context.DeadlineExceeded) {
+		return
+	}
+	if !errors.Is(err, fs.ErrPermission) {
+		failures, tell := s.trouble.failed(true, time.Now())
+		s.trouble.left()
+		if tell {
+			s.o.Logger.Warn("a fragment that is not needed any more cannot be removed; it is left to walden prune", "what", f.String(), "failures", failures, "error", err)
+		}
 		return
 	}
 	s.mu.Lock()

@@ -14,11 +14,15 @@ import (
 // segments that fragments cover, and removes fragments of segments that are
 // sealed. Nothing waits for it. Segments from the position where this receiver
 // began are its journal's.
+//
+// What it finds of one segment does not keep it from the others. The error is why
+// something could not be done now.
 func (r *Receiver) tidy(ctx context.Context, began start) error {
 	tlis, err := r.o.Archive.Timelines(ctx)
 	if err != nil {
 		return err
 	}
+	var undone error
 	for _, tli := range tlis {
 		live, err := r.o.Archive.Live(ctx, tli)
 		if err != nil {
@@ -26,12 +30,20 @@ func (r *Receiver) tidy(ctx context.Context, began start) error {
 		}
 		for _, l := range live {
 			received := tli == began.timeline && l.Segment.End() > began.at
-			if err := r.tidySegment(ctx, l, received); err != nil {
-				return err
+			err := r.tidySegment(ctx, l, received)
+			switch {
+			case ctx.Err() != nil:
+				return ctx.Err()
+			case final(err) || damaged(err):
+				r.state.finding()
+				r.o.Logger.Error("fragments of an earlier run cannot be sealed, or do not fit to what is archived; they are kept",
+					"segment", l.Segment.Name(), "error", err)
+			case err != nil && undone == nil:
+				undone = err
 			}
 		}
 	}
-	return nil
+	return undone
 }
 
 // tidySegment seals one segment if its fragments cover it, and removes them if
@@ -63,29 +75,29 @@ func (r *Receiver) tidySegment(ctx context.Context, l archive.LiveSegment, recei
 			return fmt.Errorf("seal %s: %w", l.Segment.Name(), err)
 		}
 	}
+	var bad error
 	for _, fragment := range l.Fragments {
 		err := r.o.Archive.CompareFragment(ctx, fragment.Fragment, f)
-		if errors.Is(err, storage.ErrNotExist) {
-			continue
+		switch {
+		case err == nil:
+			r.shipper.sweeper.add(fragment.Fragment)
+		case damaged(err):
+			// The segment has what it held.
+			r.state.finding()
+			r.o.Logger.Error("a damaged fragment of a segment that is sealed is removed", "what", fragment.String(), "error", err)
+			r.shipper.sweeper.add(fragment.Fragment)
+		case final(err):
+			bad = errors.Join(bad, err)
+		case !errors.Is(err, storage.ErrNotExist):
+			return errors.Join(bad, err)
 		}
-		if err != nil {
-			return err
-		}
-		r.shipper.sweeper.add(fragment.Fragment)
 	}
-	return nil
+	return bad
 }
 
 // tidyOnce runs tidy in the background, and tells what it could not do.
 func (r *Receiver) tidyOnce(ctx context.Context, began start) {
-	err := r.tidy(ctx, began)
-	if err == nil || ctx.Err() != nil {
-		return
+	if err := r.tidy(ctx, began); err != nil && ctx.Err() == nil {
+		r.o.Logger.Warn("what earlier runs left in fragments could not all be sealed now; the next start does it", "error", err)
 	}
-	if final(err) {
-		r.state.finding()
-		r.o.Logger.Error("fragments of an earlier run do not fit to what is archived; they are kept", "error", err)
-		return
-	}
-	r.o.Logger.Warn("what earlier runs left in fragments could not be sealed now; the next start does it", "error", err)
 }

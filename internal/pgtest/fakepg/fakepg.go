@@ -60,13 +60,32 @@ func (s *Server) Queries() []string {
 	return append([]string(nil), s.queries...)
 }
 
-func (s *Server) close() {
-	_ = s.listener.Close()
+// Open is how many connections there are.
+func (s *Server) Open() int {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+func (s *Server) forget(conn net.Conn) {
+	_ = conn.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, conn)
+}
+
+// Disconnect ends all connections, whatever they are doing.
+func (s *Server) Disconnect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for c := range s.conns {
 		_ = c.Close()
 	}
-	s.mu.Unlock()
+}
+
+func (s *Server) close() {
+	_ = s.listener.Close()
+	s.Disconnect()
 	s.wg.Wait()
 }
 
@@ -80,7 +99,7 @@ func (s *Server) accept(handle Handler) {
 		s.conns[conn] = true
 		s.mu.Unlock()
 		s.wg.Go(func() {
-			defer conn.Close()
+			defer s.forget(conn)
 			c := &Conn{Backend: pgproto3.NewBackend(conn, conn), conn: conn, server: s}
 			if c.startup() == nil {
 				c.serve(handle)
