@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -68,12 +69,18 @@ func TestBenchPlanOverAMillionSegments(t *testing.T) {
 	at := bigarchive.TimeOf(777_777).Format(time.RFC3339Nano)
 	s.run("plan", "--time", at).ok(t) // so that what is asked for has been made once
 	store.Count()
-	for range 3 {
+	var times []time.Duration
+	for range 5 {
 		took, peak := s.watched(0, "plan", "--time", at)
+		times = append(times, took)
 		t.Logf("plan --time over 1,000,000 segments, 20 ms a request: %.2f s, %d MiB; %s", took.Seconds(), peak>>20, store.Count())
-		if took > millionTime || peak > millionMemory {
-			t.Errorf("it took %.2f s and %d MiB", took.Seconds(), peak>>20)
+		if peak > millionMemory {
+			t.Errorf("it took %d MiB", peak>>20)
 		}
+	}
+	slices.Sort(times)
+	if median := times[len(times)/2]; median > millionTime {
+		t.Errorf("the median of %v is more than %s", times, millionTime)
 	}
 	// A refusal shows all windows, and so it lists all there is.
 	took, peak := s.watched(3, "plan", "--time", "2027-01-01T00:00:00Z")

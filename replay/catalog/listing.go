@@ -115,9 +115,9 @@ func (r *Reader) list(ctx context.Context, timelines []*Timeline, stretches []St
 const (
 	// blockKeys is about how many segments are listed by one call: what is held of them
 	// until it returns is some hundred bytes each.
-	blockKeys = 16 << 10
+	blockKeys = 8 << 10
 	// listsAtOnce is how many such calls there are at a time; each makes many requests.
-	listsAtOnce = 4
+	listsAtOnce = 8
 )
 
 // blocks cuts stretches of whole logs.
