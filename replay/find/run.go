@@ -9,6 +9,7 @@ import (
 	"github.com/walden-pg/walden/replay/catalog"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/index"
+	"github.com/walden-pg/walden/wal/record"
 )
 
 // Source is where the WAL's indexes and the names come from.
@@ -169,6 +170,7 @@ type stretch struct {
 type branch struct {
 	pending *pending
 	before  *index.Index
+	aliases map[record.Relation]*Relation
 }
 
 // stretches are those asked for, each after the one it left.
