@@ -29,7 +29,10 @@ type foundEvent struct {
 		Uncertain            bool
 		Relation             *struct{ Schema, Name, Type, Text string }
 	}
-	Before, After struct{ Flags string }
+	Before, After struct {
+		Flags  string
+		Locked bool
+	}
 }
 
 // says are the event's texts.
@@ -180,6 +183,30 @@ func (s *site) countAt(name, flags, database, query string) string {
 		return ""
 	}
 	return strings.TrimSpace(string(out))
+}
+
+// TestFindUnderLoad finds a drop in a segment that is archived in fragments, while others
+// commit between the drop and its commit: just before it nothing of theirs is lost, and the
+// table, which recovery finds locked, can be read.
+func TestFindUnderLoad(t *testing.T) {
+	s := newSite(t, siteOptions{major: pgtest.Newest(), segmentMB: 16})
+	s.pg.Psql("CREATE TABLE orders AS SELECT generate_series(1, 300) AS id; CREATE TABLE other (id int);")
+	s.backup()
+	s.archiveAll()
+	s.pg.Psql("BEGIN; DROP TABLE orders; \\! psql -X -q -h " + s.pg.SocketDir() + " -p " + strconv.Itoa(s.pg.Port()) + " -d postgres -c 'INSERT INTO other VALUES (1)'\nCOMMIT;")
+	s.pg.Exec("INSERT INTO other VALUES (2)")
+	_, cuts, _ := s.storeFragments()
+	drop := s.find().only(t, "drop", "dropped table public.orders")
+	if !drop.Before.Locked || !strings.HasSuffix(drop.Before.Flags, "--action promote") {
+		t.Errorf("%+v", drop.Before)
+	}
+	if got := s.countAt("before", drop.Before.Flags, "postgres", "SELECT (SELECT count(*) FROM orders), count(*) FROM other"); got != "300|1" {
+		t.Errorf("just before there are %q, not 300|1", got)
+	}
+	s.removeFragment(cuts[1])
+	if r := s.run("find").exits(t, 1); !strings.Contains(r.stdout, "GAP on timeline 1") {
+		t.Errorf("find tells of no gap:\n%s", r.stdout)
+	}
 }
 
 // findFilters asks for less, and for more.

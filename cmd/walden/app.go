@@ -80,6 +80,8 @@ func (e *environment) app() *cli.App {
 			e.findCommand(),
 			e.planCommand(),
 			e.restoreCommand(),
+			e.extractCommand(),
+			e.verifyCommand(),
 			e.indexCommand(),
 			e.demoCommand(),
 			e.completionCommand(),

@@ -111,7 +111,7 @@ func (f *findText) end(t findTail, o find.Options) error {
 	if f.events > 0 {
 		b.WriteByte('\n')
 	}
-	fmt.Fprintf(&b, "%d events in %d WAL segments.", f.events, t.Segments)
+	fmt.Fprintf(&b, "%s in %s.", counted(uint64(f.events), "event"), counted(uint64(t.Segments), "WAL segment"))
 	if f.events > 0 {
 		b.WriteString(" To restore: walden restore --to DIR, with the flags above.")
 	}

@@ -100,7 +100,7 @@ func (w *walk) join(ix *index.Index) (*index.Joined, error) {
 
 // missing takes note of WAL that cannot be looked at.
 func (w *walk) missing(g catalog.Gap) {
-	w.sum.Gaps = append(w.sum.Gaps, g)
+	w.gap(g)
 	w.joiner, w.prev = nil, nil
 	w.scan.gap()
 }
