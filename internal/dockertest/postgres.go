@@ -44,7 +44,9 @@ func (e *Engine) postgresFiles(major int) *rootfs {
 		"sleep", "stat", "sync", "tail", "tee", "touch", "true", "wc")
 	r.write("/etc/passwd", 0o644, fmt.Sprintf("root:x:0:0:root:/root:/bin/bash\npostgres:x:%[1]d:%[1]d::/var/lib/postgresql:/bin/bash\n", postgresID))
 	r.write("/etc/group", 0o644, fmt.Sprintf("root:x:0:\npostgres:x:%d:\n", postgresID))
-	r.tree("/usr/share/zoneinfo", nil)
+	r.tree("/usr/share/zoneinfo", func(path string) bool { // two variants of everything, which PostgreSQL does not use
+		return path == "/usr/share/zoneinfo/right" || path == "/usr/share/zoneinfo/posix"
+	})
 	if _, err := os.Stat("/usr/lib/locale/C.utf8"); err == nil {
 		r.tree("/usr/lib/locale/C.utf8", nil)
 	}
