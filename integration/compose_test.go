@@ -35,7 +35,7 @@ func TestCompose(t *testing.T) {
 	engine := dockertest.Start(t)
 	root := pgtest.ModuleRoot(t)
 	s := &stack{t: t, engine: engine, sections: commandsOf(t, filepath.Join(root, "docs", "docker.md"))}
-	s.compose = engine.Compose(root, s.variables()...)
+	s.compose = engine.Compose(project(t, root), variables(engine)...)
 	t.Cleanup(func() {
 		if t.Failed() {
 			logs, _ := s.compose.Try("logs", "--no-color", "--tail", "100")
@@ -70,29 +70,41 @@ func TestCompose(t *testing.T) {
 	s.healthy()
 }
 
-// variables select images of this run: built from the binary under test unless
-// the engine has Go's image, upon official images or what stands in for them.
-func (s *stack) variables() []string {
+// project makes a directory with what compose needs of the repository, and the
+// binary under test in the place where docker/prebuilt.Dockerfile takes it from.
+func project(t *testing.T, root string) string {
+	t.Helper()
 	bin, err := builtBinary()
-	check(s.t, err)
-	built := filepath.Join(pgtest.ModuleRoot(s.t), "bin", "walden")
-	if here, err := os.Stat(built); err != nil || !same(bin, here) {
-		s.t.Fatalf("the images take %s, but the binary under test is %s (%v): run make build, or make test", built, bin, err)
+	check(t, err)
+	dir := t.TempDir()
+	check(t, os.CopyFS(filepath.Join(dir, "docker"), os.DirFS(filepath.Join(root, "docker"))))
+	for from, to := range map[string]string{
+		filepath.Join(root, "docker-compose.yml"): "docker-compose.yml",
+		filepath.Join(root, ".env"):               ".env",
+		filepath.Join(root, ".dockerignore"):      ".dockerignore",
+		bin:                                       "bin/walden",
+	} {
+		info, err := os.Stat(from)
+		check(t, err)
+		b, err := os.ReadFile(from)
+		check(t, err)
+		to = filepath.Join(dir, to)
+		check(t, os.MkdirAll(filepath.Dir(to), 0o755))
+		check(t, os.WriteFile(to, b, info.Mode()))
 	}
-	run := s.engine.Run()
-	return []string{
-		"POSTGRES_IMAGE=" + s.engine.Postgres(composeMajor),
-		"S3_IMAGE=" + s.engine.S3(),
-		"WALDEN_IMAGE=" + run + "/walden:test",
-		"WALDEN_POSTGRES_IMAGE=" + run + "/walden-postgres:test",
-		"WALDEN_DOCKERFILE=docker/prebuilt.Dockerfile",
-		"DOCKER_BUILDKIT=0", // its cache would outlive the images
-	}
+	return dir
 }
 
-func same(path string, info os.FileInfo) bool {
-	other, err := os.Stat(path)
-	return err == nil && os.SameFile(other, info)
+// variables select images of this run: made of the binary under test, upon
+// official images or what stands in for them.
+func variables(e *dockertest.Engine) []string {
+	return []string{
+		"POSTGRES_IMAGE=" + e.Postgres(composeMajor),
+		"S3_IMAGE=" + e.S3(),
+		"WALDEN_IMAGE=" + e.Run() + "/walden:test",
+		"WALDEN_POSTGRES_IMAGE=" + e.Run() + "/walden-postgres:test",
+		"WALDEN_DOCKERFILE=docker/prebuilt.Dockerfile",
+	}
 }
 
 // commandsOf reads the commands of a document: lines that begin with a dollar

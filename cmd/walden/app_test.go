@@ -77,6 +77,8 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"backup", "--checkpoint", "slow"}, 2, "fast or spread"},
 		{[]string{"backup", "--max-rate", "much"}, 2, "20MB"},
 		{[]string{"backup", "--max-rate", "1kB"}, 2, "32kB to 1GB"},
+		{[]string{"backup", "--every", "0s"}, 2, "1s or more"},
+		{[]string{"backup", "--every", "daily"}, 2, "daily"},
 		{[]string{"plan", "--config", cfg}, 2, "--latest"},
 		{[]string{"plan", "--config", cfg, "--latest", "--immediate"}, 2, "one target"},
 		{[]string{"plan", "--config", cfg, "--time", "2026-11-22 10:00:00"}, 2, "offset"},
