@@ -104,6 +104,7 @@ func variables(e *dockertest.Engine) []string {
 		"WALDEN_IMAGE=" + e.Run() + "/walden:test",
 		"WALDEN_POSTGRES_IMAGE=" + e.Run() + "/walden-postgres:test",
 		"WALDEN_DOCKERFILE=docker/prebuilt.Dockerfile",
+		"COMPOSE_PARALLEL_LIMIT=1", // the second build shares the stages of the first, and leaves none without a name
 	}
 }
 
@@ -243,9 +244,9 @@ func (s *stack) healthy() {
 
 func (s *stack) eventually(what string, done func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !done(); time.Sleep(200 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			s.t.Fatalf("waited a minute in vain for %s", what)
+			s.t.Fatalf("waited two minutes in vain for %s", what)
 		}
 	}
 }

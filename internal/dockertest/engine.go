@@ -143,19 +143,39 @@ func (e *Engine) removeRuns(chosen func(run string) bool) []error {
 			remove(ids, kind.remove...)
 		}
 	}
-	images, err := e.Try("images", "--format", "{{.Repository}}:{{.Tag}}")
+	ours, err := e.images(chosen)
 	if err != nil {
-		return append(errs, err)
+		errs = append(errs, err)
+	}
+	remove(ours, "rmi")
+	return errs
+}
+
+// images lists those that have a name of a chosen run, then those without a name
+// that compose has built in it.
+func (e *Engine) images(chosen func(run string) bool) ([]string, error) {
+	named, err := e.Try("images", "--format", "{{.Repository}}:{{.Tag}}")
+	if err != nil {
+		return nil, err
 	}
 	var ours []string
-	for _, name := range strings.Fields(images) {
+	for _, name := range strings.Fields(named) {
 		run, _, _ := strings.Cut(name, "/")
 		if strings.HasPrefix(run, runPrefix) && chosen(run) {
 			ours = append(ours, name)
 		}
 	}
-	remove(ours, "rmi")
-	return errs
+	nameless, err := e.Try("images", "--quiet", "--no-trunc", "--filter", "dangling=true", "--filter", "label="+projectLabel)
+	if err != nil {
+		return ours, err
+	}
+	for _, id := range strings.Fields(nameless) {
+		run, err := e.Try("image", "inspect", "--format", fmt.Sprintf("{{index .Config.Labels %q}}", projectLabel), id)
+		if err == nil && strings.HasPrefix(run, runPrefix) && chosen(run) { // else it has gone meanwhile
+			ours = append(ours, id)
+		}
+	}
+	return ours, nil
 }
 
 // labelled lists what has a label whose value is a chosen run.

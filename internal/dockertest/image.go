@@ -63,9 +63,13 @@ func (e *Engine) standin(name string, r *rootfs) string {
 		return tag
 	}
 	digest := r.digest()
-	found := e.Docker("images", "--quiet", "--no-trunc", "--filter", "label="+standinLabel+"="+digest)
-	for _, id := range strings.Fields(found) {
-		if _, err := e.Try("tag", id, tag); err == nil { // else it went with its last name
+	// What is built upon a stand-in has its label too, but another name.
+	found := e.Docker("images", "--filter", "label="+standinLabel+"="+digest, "--format", "{{.Repository}}:{{.Tag}}")
+	for _, other := range strings.Fields(found) {
+		if run, rest, _ := strings.Cut(other, "/"); !strings.HasPrefix(run, runPrefix) || rest != name {
+			continue
+		}
+		if _, err := e.Try("tag", other, tag); err == nil { // else it went with its last name
 			return tag
 		}
 	}
