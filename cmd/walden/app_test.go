@@ -80,6 +80,8 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"verify", "--config", cfg, "--max-rate", "50"}, 2, "50MB/s"},
 		{[]string{"verify", "--config", cfg, "--unverified-for", "-1d"}, 2, "12h or 7d"},
 		{[]string{"verify", "--config", cfg, "--restart"}, 2, "--deep"},
+		{[]string{"backup", "--every", "0s"}, 2, "1s or more"},
+		{[]string{"backup", "--every", "daily"}, 2, "daily"},
 		{[]string{"plan", "--config", cfg}, 2, "--latest"},
 		{[]string{"plan", "--config", cfg, "--latest", "--immediate"}, 2, "one target"},
 		{[]string{"plan", "--config", cfg, "--time", "2026-11-22 10:00:00"}, 2, "offset"},
