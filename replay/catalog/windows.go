@@ -106,6 +106,10 @@ func (s *Snapshot) endTimed(p Path, first, last, step uint64) bool {
 	return false
 }
 
+// WindowsOn are the windows on the way to one timeline, whatever other timelines they
+// lie on as well.
+func (s *Snapshot) WindowsOn(p Path) []Window { return s.windowsOn(p) }
+
 // windowsOn are the windows on one path, merged where backups share a run.
 func (s *Snapshot) windowsOn(p Path) []Window {
 	var list []Window
