@@ -24,6 +24,7 @@ type stack struct {
 	engine   *dockertest.Engine
 	compose  *dockertest.Compose
 	sections map[string][]string // the commands of docs/docker.md by heading
+	ran      map[string]bool     // headings whose commands were run
 	client   string              // container of the load's client
 }
 
@@ -34,7 +35,7 @@ type stack struct {
 func TestCompose(t *testing.T) {
 	engine := dockertest.Start(t)
 	root := pgtest.ModuleRoot(t)
-	s := &stack{t: t, engine: engine, sections: commandsOf(t, filepath.Join(root, "docs", "docker.md"))}
+	s := &stack{t: t, engine: engine, sections: commandsOf(t, filepath.Join(root, "docs", "docker.md")), ran: map[string]bool{}}
 	s.compose = engine.Compose(project(t, root), variables(engine)...)
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -43,6 +44,10 @@ func TestCompose(t *testing.T) {
 		}
 	})
 
+	// One after the other: the second build shares the stages of the first, and
+	// leaves none without a name.
+	s.compose.Run("build", "init")
+	s.compose.Run("build", "db")
 	s.section("Start")
 	s.section("Load")
 	s.load("asynchronous")
@@ -68,6 +73,15 @@ func TestCompose(t *testing.T) {
 		t.Errorf("%d acknowledged commits are lost, of the last %.3f s", lost, seconds)
 	}
 	s.healthy()
+	s.section("Remove it all")
+	if left := engine.Docker("volume", "ls", "-q", "--filter", "label=com.docker.compose.project="+engine.Run()); left != "" {
+		t.Errorf("volumes are left: %s", left)
+	}
+	for heading := range s.sections {
+		if !s.ran[heading] {
+			t.Errorf("docs/docker.md: nobody has run the commands below %q", heading)
+		}
+	}
 }
 
 // project makes a directory with what compose needs of the repository, and the
@@ -104,7 +118,6 @@ func variables(e *dockertest.Engine) []string {
 		"WALDEN_IMAGE=" + e.Run() + "/walden:test",
 		"WALDEN_POSTGRES_IMAGE=" + e.Run() + "/walden-postgres:test",
 		"WALDEN_DOCKERFILE=docker/prebuilt.Dockerfile",
-		"COMPOSE_PARALLEL_LIMIT=1", // the second build shares the stages of the first, and leaves none without a name
 	}
 }
 
@@ -137,6 +150,7 @@ func (s *stack) section(heading string) (out string) {
 	if len(s.sections[heading]) == 0 {
 		s.t.Fatalf("docs/docker.md has no commands below %q", heading)
 	}
+	s.ran[heading] = true
 	for _, line := range s.sections[heading] {
 		line = strings.ReplaceAll(line, "walden_pgdata", s.engine.Run()+"_pgdata")
 		began := time.Now()
