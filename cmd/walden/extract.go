@@ -88,7 +88,7 @@ func (e *environment) extract(c *cli.Context) error {
 		return err
 	}
 	o.Repo, o.Incarnation, o.Plan, o.Expect, o.Logger = p.repo, p.inc, p.plan, expectation(p.plan), p.log
-	if o.RestoreCommand, err = restoreCommand(p, " --scratch"); err != nil {
+	if o.RestoreCommand, err = restoreCommand(p, " --scratch"+stopFlag(p.plan)); err != nil {
 		return err
 	}
 	bar := e.newProgress()

@@ -31,6 +31,7 @@ func (e *environment) restoreCommand() *cli.Command {
 		Flags: append(targetFlags(),
 			&cli.StringFlag{Name: "to", Usage: "the data directory `DIR` to make; it must be absent or empty", DefaultText: "none; needed"},
 			&cli.StringSliceFlag{Name: "tablespace", Usage: "`OLD=NEW`: put the tablespace at location OLD to NEW; may be repeated", DefaultText: "its old location"},
+			&cli.BoolFlag{Name: "take-tablespaces", Usage: "let the WAL create tablespaces also where another cluster has files, and write into those", DefaultText: "false"},
 			actionFlag("what PostgreSQL does at the target: `ACTION` pause, promote or shutdown"),
 			databaseFlag(),
 			&cli.BoolFlag{Name: "standby", Usage: "make a standby that follows the archive (with --latest)", DefaultText: "false"},
@@ -84,7 +85,7 @@ func (e *environment) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if o.RestoreCommand, err = restoreCommand(p, standbyFlag(o.Standby)); err != nil {
+	if o.RestoreCommand, err = restoreCommand(p, walGetFlags(p.plan, o.Standby, c.Bool("take-tablespaces"))); err != nil {
 		return err
 	}
 	if o.Databases, _, err = p.chooseDatabases(c); err != nil {
@@ -216,11 +217,28 @@ func pairs(flag, form string, values []string) (map[string]string, error) {
 	return m, nil
 }
 
-func standbyFlag(standby bool) string {
+// walGetFlags are wal-get's for a cluster that is restored, with a blank before each.
+func walGetFlags(p *plan.Plan, standby, takeTablespaces bool) string {
+	flags := ""
 	if standby {
-		return " --standby"
+		flags = " --standby"
 	}
-	return ""
+	if takeTablespaces {
+		return flags
+	}
+	flags += " --spare-tablespaces"
+	if standby {
+		return flags
+	}
+	return flags + stopFlag(p)
+}
+
+// stopFlag tells wal-get where recovery surely stops, if it does: at a record.
+func stopFlag(p *plan.Plan) string {
+	if p.Stop.LSN == 0 {
+		return ""
+	}
+	return " --stop " + p.Stop.End.String()
 }
 
 // restoreCommand is what the restored cluster fetches its WAL with; flag is one of

@@ -7,7 +7,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/walden-pg/walden/replay/extract"
+	"github.com/walden-pg/walden/replay/tablespaces"
+	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/archive"
 )
 
@@ -32,6 +33,8 @@ func (e *environment) walGetCommand() *cli.Command {
 			&cli.BoolFlag{Name: "partial", Usage: "deliver a segment of which nothing better is archived from its .partial file: restore writes this where the target's timeline ends in one", DefaultText: "false"},
 			&cli.BoolFlag{Name: "standby", Usage: "after its retries a storage fault on a segment exits 1, so that a standby waits instead of dying", DefaultText: "false"},
 			&cli.BoolFlag{Name: "scratch", Usage: "refuse WAL that creates a tablespace outside of the data directory; extract asks for this", DefaultText: "false"},
+			&cli.BoolFlag{Name: "spare-tablespaces", Usage: "refuse WAL that creates a tablespace where another cluster has files: restore writes this", DefaultText: "false"},
+			&cli.StringFlag{Name: "stop", Usage: "with the two before: recovery stops at the position `LSN`, and what lies behind it may be whatever it is", DefaultText: "none"},
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 2 {
@@ -55,7 +58,29 @@ type walGetDocument struct {
 	Path string `json:"path"`
 }
 
+// guardOf is what is refused of WAL that creates tablespaces; nil: nothing is.
+func guardOf(c *cli.Context) (*tablespaces.Guard, error) {
+	g := &tablespaces.Guard{Scratch: c.Bool("scratch"), DataDirectory: "."} // PostgreSQL runs the command there
+	if s := c.String("stop"); s != "" {
+		var err error
+		if g.Stop, err = wal.ParseLSN(s); err != nil {
+			return nil, usagef("--stop: %w", err)
+		}
+	}
+	if !g.Scratch && !c.Bool("spare-tablespaces") {
+		if g.Stop != 0 {
+			return nil, usagef("--stop goes with --spare-tablespaces or --scratch")
+		}
+		return nil, nil
+	}
+	return g, nil
+}
+
 func (e *environment) walGet(c *cli.Context) error {
+	guard, err := guardOf(c)
+	if err != nil {
+		return err
+	}
 	t, err := e.selectCluster()
 	if err != nil {
 		return err
@@ -81,8 +106,8 @@ func (e *environment) walGet(c *cli.Context) error {
 	if err := a.Fetch(c.Context, name, path); err != nil {
 		return err
 	}
-	if c.Bool("scratch") {
-		if err := extract.CheckTablespaces(path, name, inc.SegmentSize); err != nil {
+	if guard != nil {
+		if err := guard.Check(path, name, inc.SegmentSize); err != nil {
 			return errors.Join(err, os.Remove(path))
 		}
 	}
