@@ -21,13 +21,17 @@ func (d *decision) build(o outcome) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	settings, err := d.settings(o.path, stop, last)
+	if err != nil {
+		return nil, err
+	}
 	p := &Plan{
 		Cluster: d.s.Cluster, Incarnation: d.s.Incarnation, SystemID: d.s.SystemID,
 		Target: d.t.String(), TargetKind: d.t.Kind, Exclusive: d.t.Exclusive,
 		Backup: o.backup, Timeline: o.path.Timeline,
 		FirstSegment: o.path.Segment(first).Name(), LastSegment: o.path.Segment(last).Name(),
 		Segments: last - first + 1,
-		Settings: d.settings(o.path, stop, last), Follow: d.follow(o.path), Minimums: minimums(o.minimums), Stop: stop, NextXID: o.nextXID,
+		Settings: settings, Follow: d.follow(o.path), Minimums: minimums(o.minimums), Stop: stop, NextXID: o.nextXID,
 	}
 	if p.Prepared, err = d.prepared(o, stop); err != nil {
 		return nil, err
@@ -110,8 +114,8 @@ func transaction(t *index.Transaction) *Transaction {
 // settings make PostgreSQL stop where the plan says: at one record, whatever kind of
 // target it stands for. All kinds of targets are set, those not meant to nothing: a
 // restored postgresql.auto.conf may still hold one from an earlier restore, and
-// PostgreSQL refuses two. last is the last segment needed.
-func (d *decision) settings(p catalog.Path, stop Stop, last uint64) []Setting {
+// PostgreSQL refuses two. last is the last segment needed. The error is errNeeds.
+func (d *decision) settings(p catalog.Path, stop Stop, last uint64) ([]Setting, error) {
 	values := map[Kind]string{}
 	switch {
 	case stop.LSN != 0:
@@ -134,10 +138,17 @@ func (d *decision) settings(p catalog.Path, stop Stop, last uint64) []Setting {
 		{"recovery_target_inclusive", strconv.FormatBool(!stop.Before)},
 		{"recovery_target_timeline", timelineSetting(p)},
 	})
-	if d.s.Major >= prefetchSince && d.breaksAfter(p, last) {
+	if d.s.Major < prefetchSince {
+		return list, nil
+	}
+	breaks, err := d.breaksAfter(p, last)
+	if err != nil {
+		return nil, err
+	}
+	if breaks {
 		list = append(list, Setting{"recovery_prefetch", "off"})
 	}
-	return list
+	return list, nil
 }
 
 // prefetchSince is the first major that reads WAL ahead of replay
@@ -150,19 +161,26 @@ const readAhead = 2 << 30
 
 // breaksAfter tells whether there is a segment that recovery cannot have close behind
 // the last one it needs. PostgreSQL reading ahead would ask for it before it
-// has come to the target, be refused, and give up.
-func (d *decision) breaksAfter(p catalog.Path, last uint64) bool {
+// has come to the target, be refused, and give up. Of those whose damage nobody has
+// seen yet it looks at the next alone, which is the one that PostgreSQL surely asks for: in the
+// default wal_decode_buffer_size there is no room for more than a segment. The error is errNeeds.
+func (d *decision) breaksAfter(p catalog.Path, last uint64) (bool, error) {
 	end, any := d.s.LastOn(p)
 	if !any || end <= last {
-		return false
+		return false, nil
+	}
+	next := p.Segment(last + 1)
+	if d.s.Has(next) && d.s.Details.Unreadable[next] == "" && d.s.Details.Indexes[next] == nil {
+		d.needs.Segments = append(d.needs.Segments, next)
+		return false, errNeeds
 	}
 	end = min(end, last+1+uint64(readAhead/d.s.SegmentSize.Bytes()))
 	for seg := range d.s.Details.Unreadable {
 		if seg.Number > last && seg.Number <= end && p.Segment(seg.Number) == seg {
-			return true
+			return true, nil
 		}
 	}
-	return len(d.s.Holes(p, last+1, end)) > 0
+	return len(d.s.Holes(p, last+1, end)) > 0, nil
 }
 
 // timelineSetting names the end of a path to PostgreSQL.

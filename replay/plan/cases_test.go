@@ -92,17 +92,40 @@ func TestNoReadingAheadIntoAHole(t *testing.T) {
 		major int
 		want  string
 	}{
-		"whole":          {everything, 17, ""},
-		"next is lost":   {lose(segs[1].Name()), 17, "off"},
-		"a later one":    {lose(segs[2].Name()), 17, "off"},
-		"the end":        {lose(segs[3].Name()), 17, ""},
-		"before 15":      {lose(segs[1].Name()), 14, ""},
-		"all that comes": {lose(segs[1].Name(), segs[2].Name(), segs[3].Name()), 17, ""},
+		"whole":           {everything, 17, ""},
+		"next is lost":    {lose(segs[1].Name()), 17, "off"},
+		"a later one":     {lose(segs[2].Name()), 17, "off"},
+		"the end":         {lose(segs[3].Name()), 17, ""},
+		"before 15":       {lose(segs[1].Name()), 14, ""},
+		"next is damaged": {spoil(segs[1].Name()), 17, "off"},
+		"all that comes":  {lose(segs[1].Name(), segs[2].Name(), segs[3].Name()), 17, ""},
 	} {
 		c.archive(t, test.fate)
 		c.snapshot.Major = test.major
 		if got := setting(c.mustPlan(t, target), "recovery_prefetch"); got != test.want {
 			t.Errorf("%s: recovery_prefetch %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+// The segment behind the stop is looked at for this alone, wherever the way to the stop has ended.
+func TestNoReadingAheadIntoDamage(t *testing.T) {
+	c, b := newScene()
+	c.backupAt(b, 0)
+	var commits []logged
+	for i := range 70 {
+		commits = append(commits, c.commitAt(b, 1+i))
+		c.endSegment(b)
+	}
+	segs := b.Complete()
+	for stop := 60; stop < 68; stop++ { // around the end of the first portion of indexes
+		target := plan.Target{Kind: plan.LSN, LSN: commits[stop].lsn, Exclusive: true}
+		for want, becomes := range map[string]func(wal.Segment) fate{"": everything, "off": spoil(segs[stop+1].Name())} {
+			c.archive(t, becomes)
+			p := c.mustPlan(t, target)
+			if got := setting(p, "recovery_prefetch"); got != want {
+				t.Errorf("%s is the last that is needed: recovery_prefetch %q, want %q", p.LastSegment, got, want)
+			}
 		}
 	}
 }

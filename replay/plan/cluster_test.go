@@ -273,6 +273,7 @@ func (c *cluster) archive(t *testing.T, becomes func(wal.Segment) fate) {
 			}
 			if f == damaged {
 				c.damaged = append(c.damaged, seg)
+				delete(c.indexes, seg)
 				continue
 			}
 			c.index(t, seg, b.Bytes(seg), index.Options{SystemID: systemID, Complete: true})

@@ -20,6 +20,7 @@ func (d *decision) historyFault(t catalog.Timeline) (string, error) {
 		return "", nil
 	}
 	first := d.s.Segment(t.ID, t.Ranges[0].First)
+	d.s.Has(first) // so that it is listed: where it is only assumed the timeline may begin later
 	missing := fmt.Sprintf("the history file of timeline %s is missing from the archive, and the timeline's beginning is not", t.ID)
 	if d.s.Details.Unreadable[first] != "" {
 		return missing, nil // nor can it be proved then that there is none

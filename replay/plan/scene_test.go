@@ -37,6 +37,16 @@ func lose(names ...string) func(wal.Segment) fate {
 	}
 }
 
+// spoil damages the segments of these names.
+func spoil(names ...string) func(wal.Segment) fate {
+	return func(seg wal.Segment) fate {
+		if slices.Contains(names, seg.Name()) {
+			return damaged
+		}
+		return stored
+	}
+}
+
 // commitAt writes a commit that ended some minutes after noon, and returns it.
 func (c *cluster) commitAt(b *branch, minutes int) logged {
 	c.clock = at(minutes)
