@@ -73,7 +73,7 @@ func parseFind(c *cli.Context, now time.Time) (o find.Options, err error) {
 		}
 	}
 	if s := c.String("xid"); s != "" {
-		if o.XID, err = plan.ParseXID(s); err != nil {
+		if o.XID, _, err = plan.ParseXID(s); err != nil {
 			return refuse(err)
 		}
 	}

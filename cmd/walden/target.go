@@ -22,7 +22,7 @@ func targetFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "latest", Usage: "to the end of the archived WAL", DefaultText: "false"},
 		&cli.StringFlag{Name: "time", Usage: "to the time `T`: '2026-11-22 10:02:00+01', RFC 3339, or before now as in -15m", DefaultText: "none"},
 		&cli.StringFlag{Name: "lsn", Usage: "to the WAL position `LSN`", DefaultText: "none"},
-		&cli.StringFlag{Name: "xid", Usage: "to the end of transaction `XID`", DefaultText: "none"},
+		&cli.StringFlag{Name: "xid", Usage: "to the end of transaction `XID`, with its epoch, as pg_current_xact_id() tells it, or without", DefaultText: "none"},
 		&cli.StringFlag{Name: "name", Usage: "to the restore point `NAME`", DefaultText: "none"},
 		&cli.BoolFlag{Name: "immediate", Usage: "to the earliest consistent moment of the backup", DefaultText: "false"},
 		&cli.BoolFlag{Name: "exclusive", Usage: "stop just before the target (time, lsn, xid)", DefaultText: "false"},
@@ -54,7 +54,7 @@ func parseTarget(c *cli.Context, now time.Time) (plan.Target, error) {
 	case plan.LSN:
 		t.LSN, err = wal.ParseLSN(c.String("lsn"))
 	case plan.XID:
-		t.XID, err = plan.ParseXID(c.String("xid"))
+		t.XID, t.FullXID, err = plan.ParseXID(c.String("xid"))
 	case plan.Name:
 		t.Name = c.String("name")
 	}

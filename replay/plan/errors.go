@@ -59,9 +59,12 @@ type UnreachableError struct {
 	Windows []catalog.Window `json:"reachable"`
 }
 
-// AmbiguousError says that a restore point's name was used more than once.
+// AmbiguousError says that a restore point's name, or a transaction id without its
+// epoch, was used more than once.
 type AmbiguousError struct {
-	Target  string           `json:"target"`
+	Target string `json:"target"`
+	// Kind is Name or XID.
+	Kind    Kind             `json:"-"`
 	Points  []Point          `json:"points"`
 	Windows []catalog.Window `json:"reachable"`
 }
@@ -156,7 +159,11 @@ func choices(before, after *Point) []Choice {
 // Error lists where the name occurs.
 func (e *AmbiguousError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s is not one moment: the name was used %d times:", e.Target, len(e.Points))
+	what := "name"
+	if e.Kind == XID {
+		what = "id"
+	}
+	fmt.Fprintf(&b, "%s is not one moment: the %s was used %d times:", e.Target, what, len(e.Points))
 	for i, p := range e.Points {
 		if i > 0 {
 			b.WriteByte(';')
@@ -171,6 +178,9 @@ func (e *AmbiguousError) Error() string {
 
 // Hint tells how to name each.
 func (e *AmbiguousError) Hint() string {
+	if e.Kind == XID {
+		return "Give the id with its epoch, as pg_current_xact_id() tells it, or name the one that is meant by its position."
+	}
 	return "Name the one that is meant by its position, or by its time for what was committed by then."
 }
 

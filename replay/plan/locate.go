@@ -23,9 +23,10 @@ type sighting struct {
 // refuses the target, or is errNeeds.
 func (d *decision) locate(g group) (hit, error) {
 	ranges := d.searched(g)
+	d.otherEpoch = nil
 	var seen []sighting
 	// Newest WAL first: a transaction is looked for in older WAL only if it is
-	// not in newer. A name must be looked for everywhere, since it may not be unique.
+	// not in newer, or its id can have come round since. A name must be looked for everywhere, since it may not be unique.
 	for i, r := range ranges {
 		ahead := ranges[i:]
 		if d.t.Kind == XID {
@@ -36,15 +37,29 @@ func (d *decision) locate(g group) (hit, error) {
 			return hit{}, err
 		}
 		list = slices.DeleteFunc(list, func(x sighting) bool { return x.lsn < r.start })
+		if d.t.Kind == XID {
+			if list, err = d.ofEpoch(g, r.candidate, list); err != nil {
+				return hit{}, err
+			}
+		}
 		seen = unique(append(list, seen...))
 		if len(seen) > 0 && d.t.Kind == XID {
-			return seen[len(seen)-1].hit, nil
+			older, err := d.mayRecur(g, r.candidate)
+			if err != nil {
+				return hit{}, err
+			}
+			if !older {
+				break
+			}
 		}
 	}
 	switch len(seen) {
 	case 1:
 		return seen[0].hit, nil
 	case 0:
+		if d.otherEpoch != nil {
+			return hit{}, d.ofOtherEpoch(*d.otherEpoch, d.otherXID)
+		}
 		return hit{}, d.notLocated(g)
 	}
 	return hit{}, d.ambiguous(seen)
@@ -55,22 +70,23 @@ func (d *decision) locate(g group) (hit, error) {
 const firstSearch = 4
 
 // searchRange is WAL to look through: the segments numbered from to to, for what
-// lies at start or later.
+// lies at start or later, the start of the candidate of this number.
 type searchRange struct {
-	from, to uint64
-	start    wal.LSN
+	from, to  uint64
+	start     wal.LSN
+	candidate int
 }
 
 // searched is the WAL from each backup to the next, newest first.
 func (d *decision) searched(g group) []searchRange {
 	to, _ := d.s.LastOn(g.path)
 	var list []searchRange
-	for _, c := range g.candidates {
+	for i, c := range g.candidates {
 		from := d.s.SegmentSize.Number(c.backup.StartLSN)
 		if from > to {
 			continue
 		}
-		list = append(list, searchRange{from, to, c.backup.StartLSN})
+		list = append(list, searchRange{from, to, c.backup.StartLSN, i})
 		to = from // once more: a record that crosses into it is seen from before
 	}
 	return list

@@ -49,6 +49,10 @@ type decision struct {
 	needs Needs
 	// warnings are for the plan, whatever it becomes.
 	warnings []string
+	// otherEpoch is where a transaction ended that has the target's number and not
+	// its epoch; nil: none was seen. otherXID is its id; 0: the epoch cannot be told.
+	otherEpoch *wal.LSN
+	otherXID   uint64
 }
 
 func decide(s *catalog.Snapshot, t Target) (*Plan, Needs, error) {

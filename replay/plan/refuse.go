@@ -46,9 +46,9 @@ func (d *decision) noBackup(refused []Refused) *NoBackupError {
 	return e
 }
 
-// ambiguous refuses a name that was used more than once.
+// ambiguous refuses a name, or a transaction id, that was used more than once.
 func (d *decision) ambiguous(list []sighting) error {
-	e := &AmbiguousError{Target: d.t.String(), Windows: d.s.Windows()}
+	e := &AmbiguousError{Target: d.t.String(), Kind: d.t.Kind, Windows: d.s.Windows()}
 	for _, x := range list {
 		p := Point{
 			LSN: x.lsn, Time: x.time(), Timeline: x.timeline,
@@ -56,6 +56,9 @@ func (d *decision) ambiguous(list []sighting) error {
 		}
 		if p.Time != nil {
 			p.TimeFlags = d.flags(Time, "'"+FormatTime(*p.Time)+"'")
+		}
+		if d.t.Exclusive {
+			p.Flags, p.TimeFlags = p.Flags+" --exclusive", ""
 		}
 		e.Points = append(e.Points, p)
 	}

@@ -3,6 +3,7 @@ package plan
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -45,7 +46,10 @@ type Target struct {
 	Time time.Time `json:"-"`
 	LSN  wal.LSN   `json:"-"`
 	XID  uint32    `json:"-"`
-	Name string    `json:"-"`
+	// FullXID is XID with its epoch in the upper half; 0: the epoch is not known, and XID
+	// must have been used only once.
+	FullXID uint64 `json:"-"`
+	Name    string `json:"-"`
 	// Exclusive stops just before the target instead of just after. It applies
 	// to Time, LSN and XID.
 	Exclusive bool `json:"exclusive"`
@@ -86,6 +90,9 @@ func (t Target) Validate() error {
 		if t.XID < firstXID {
 			return fmt.Errorf("transaction id %d never belongs to a transaction: the first one is %d", t.XID, firstXID)
 		}
+		if t.FullXID != 0 && uint32(t.FullXID) != t.XID {
+			return fmt.Errorf("transaction id %d is not the lower half of %d", t.XID, t.FullXID)
+		}
 	case Name:
 		return validateName(t.Name)
 	default:
@@ -122,16 +129,19 @@ func (t Target) timeline() (tli wal.TimelineID, current bool, err error) {
 }
 
 // ParseXID reads a transaction id: 32 bits, or the 64 bits with epoch that
-// pg_current_xact_id() returns, of which recovery compares the lower half.
-func ParseXID(s string) (uint32, error) {
+// pg_current_xact_id() returns. The WAL has the lower half; full is 0 where there is no epoch, or the first.
+func ParseXID(s string) (xid uint32, full uint64, err error) {
 	v, err := strconv.ParseUint(s, 10, 64)
 	if err != nil || s[0] == '+' {
-		return 0, fmt.Errorf("%q is not a transaction id: a decimal number is wanted", s)
+		return 0, 0, fmt.Errorf("%q is not a transaction id: a decimal number is wanted", s)
 	}
 	if uint32(v) < firstXID {
-		return 0, fmt.Errorf("%q is not the id of a transaction: they begin at %d", s, firstXID)
+		return 0, 0, fmt.Errorf("%q is not the id of a transaction: they begin at %d", s, firstXID)
 	}
-	return uint32(v), nil
+	if v > math.MaxUint32 {
+		full = v
+	}
+	return uint32(v), full, nil
 }
 
 // String describes the target in words: "time 2026-11-22 09:00:00+00", "just before LSN 0/3000028".
@@ -150,7 +160,7 @@ func (t Target) String() string {
 	case LSN:
 		return before + "LSN " + t.LSN.String()
 	case XID:
-		return before + "transaction " + strconv.FormatUint(uint64(t.XID), 10)
+		return before + "transaction " + t.Value()
 	case Name:
 		return "restore point " + strconv.Quote(t.Name)
 	}
@@ -166,7 +176,7 @@ func (t Target) Value() string {
 	case LSN:
 		return t.LSN.String()
 	case XID:
-		return strconv.FormatUint(uint64(t.XID), 10)
+		return strconv.FormatUint(max(t.FullXID, uint64(t.XID)), 10)
 	case Name:
 		return t.Name
 	}

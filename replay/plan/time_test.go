@@ -37,12 +37,17 @@ func TestParseTime(t *testing.T) {
 
 func TestParseXID(t *testing.T) {
 	for text, want := range map[string]uint32{"3": 3, "742": 742, "4294967295": 4294967295, "4294967300": 4, "8589935334": 742} {
-		if got, err := plan.ParseXID(text); err != nil || got != want {
+		got, full, err := plan.ParseXID(text)
+		if err != nil || got != want {
 			t.Errorf("%q: %d, %v, want %d", text, got, err, want)
+		}
+		target := plan.Target{Kind: plan.XID, XID: got, FullXID: full}
+		if target.Value() != text || target.Validate() != nil {
+			t.Errorf("%q: the target's value is %s, %v", text, target.Value(), target.Validate())
 		}
 	}
 	for _, text := range []string{"", "0", "2", "-5", "+5", "x", "4294967296", "99999999999999999999"} {
-		if got, err := plan.ParseXID(text); err == nil {
+		if got, _, err := plan.ParseXID(text); err == nil {
 			t.Errorf("%q: %d", text, got)
 		}
 	}

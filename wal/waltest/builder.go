@@ -37,6 +37,9 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Builder writes the WAL of one timeline. It is not safe for concurrent use.
 type Builder struct {
+	// NextXID is what checkpoints tell: the next transaction id, its epoch in the upper half.
+	NextXID uint64
+
 	major    int
 	magic    uint16
 	systemID uint64
@@ -61,7 +64,8 @@ func NewBuilder(major int, systemID uint64, tli wal.TimelineID, size wal.Segment
 		panic("waltest: " + err.Error())
 	}
 	return &Builder{
-		major: major, magic: magic, systemID: systemID, timeline: tli, size: size,
+		NextXID: 1<<32 | 750,
+		major:   major, magic: magic, systemID: systemID, timeline: tli, size: size,
 		segments: make(map[uint64][]byte),
 		history:  wal.History{Timeline: tli},
 		pos:      wal.LSN(size), seed: 1,

@@ -292,7 +292,7 @@ func (b *Builder) checkpoint(redo wal.LSN, tli, prev wal.TimelineID, at time.Tim
 	if b.major >= 17 {
 		le.PutUint32(c[20:], 1)
 	}
-	le.PutUint64(c[xidAt:], 1<<32|750)
+	le.PutUint64(c[xidAt:], b.NextXID)
 	le.PutUint64(c[timeAt:], uint64(at.Unix()))
 	return c
 }
