@@ -1,0 +1,133 @@
+//go:build unix
+
+package integration
+
+import (
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// step is a command of a page with what the page says came of it.
+type step struct {
+	line    int
+	command string
+	code    int
+	output  []string
+}
+
+var exitCodeLine = regexp.MustCompile(`^\(exit code (\d+)\)$`)
+
+// stepsOf reads the blocks of the language console: a line that begins with a
+// dollar sign is a command, goes on after a backslash, and has its output below.
+func stepsOf(t *testing.T, path string) []step {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	check(t, err)
+	var steps []step
+	inside, continued := false, false
+	number := 0
+	for line := range strings.Lines(string(b)) {
+		number++
+		line = strings.TrimRight(line, "\n")
+		last := len(steps) - 1
+		code := exitCodeLine.FindStringSubmatch(line)
+		switch {
+		case strings.HasPrefix(line, "```"):
+			inside = line == "```console"
+		case !inside:
+		case continued:
+			steps[last].command += "\n" + line
+			continued = strings.HasSuffix(line, `\`)
+		case strings.HasPrefix(line, "$ "):
+			steps = append(steps, step{line: number, command: line[2:]})
+			continued = strings.HasSuffix(line, `\`)
+		case last < 0:
+			t.Fatalf("%s:%d: output without a command", path, number)
+		case code != nil:
+			steps[last].code, err = strconv.Atoi(code[1])
+			check(t, err)
+		default:
+			steps[last].output = append(steps[last].output, line)
+		}
+	}
+	return steps
+}
+
+var (
+	// valueToken is what differs from run to run: a position, a time, an id, a count.
+	valueToken = regexp.MustCompile(`[0-9A-F]+/[0-9A-F]+\b|[0-9][0-9A-Za-z:.+-]*`)
+	rowLine    = regexp.MustCompile(`-{3,}`)
+	spaces     = regexp.MustCompile(`\s+`)
+	sizeUnit   = regexp.MustCompile(`# (B|kB|MB|KiB|MiB|GiB)\b`)
+	many       = regexp.MustCompile(`about a second|about # seconds`)
+)
+
+// shape is a line without what differs from run to run.
+func shape(line string) string {
+	line = rowLine.ReplaceAllString(valueToken.ReplaceAllString(line, "#"), "-")
+	line = many.ReplaceAllString(sizeUnit.ReplaceAllString(line, "# bytes"), "# seconds")
+	return strings.TrimSpace(spaces.ReplaceAllString(line, " "))
+}
+
+// compare finds the lines of the page among those that were printed, in their
+// order, and notes the values that stand in both; it returns the first line that
+// is not there. The page leaves out what it likes, at the end of a line with "…".
+func (r *runbook) compare(page, printed []string) (missing string) {
+	for _, line := range page {
+		begin, cut := strings.CutSuffix(line, "…")
+		want := shape(begin)
+		for {
+			if want == "" {
+				break
+			}
+			if len(printed) == 0 {
+				return line
+			}
+			got := printed[0]
+			printed = printed[1:]
+			if s := shape(got); s == want || cut && strings.HasPrefix(s, want) {
+				r.note(begin, got)
+				break
+			}
+		}
+	}
+	return ""
+}
+
+// note remembers which value of this run stands for which of the page: what a
+// reader would copy.
+func (r *runbook) note(page, printed string) {
+	now := valueToken.FindAllString(printed, -1)
+	for i, v := range valueToken.FindAllString(page, -1) {
+		if len(v) >= len("0/10000") && i < len(now) {
+			r.seen[trim(v)] = trim(now[i])
+		}
+	}
+}
+
+// substitute puts the values of this run into a command of the page.
+func (r *runbook) substitute(command string) string {
+	return valueToken.ReplaceAllStringFunc(command, func(v string) string {
+		if now, ok := r.seen[trim(v)]; ok {
+			return now + strings.TrimPrefix(v, trim(v))
+		}
+		return v
+	})
+}
+
+// trim takes the punctuation of a sentence off a value.
+func trim(v string) string { return strings.TrimRight(v, ":.-+") }
+
+// asWritten is output with the paths that the pages name.
+func (r *runbook) asWritten(out string) string {
+	back := make([]string, 0, len(r.places))
+	for i := 0; i < len(r.places); i += 2 {
+		if r.places[i+1] != "" {
+			back = append(back, r.places[i+1], r.places[i])
+		}
+	}
+	return strings.NewReplacer(back...).Replace(out)
+}
