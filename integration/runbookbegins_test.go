@@ -116,7 +116,9 @@ func (r *runbook) failOver() {
 	standby := r.pg.Standby("standby")
 	r.sh("systemctl stop walden-stream")
 	first, second := "host="+r.pg.SocketDir()+" port="+r.portOf(r.pg), "host="+standby.SocketDir()+" port="+r.portOf(standby)
-	r.places = append([]string{"host=db1", first, "host=db2", second, "/var/lib/postgresql/17/standby", standby.DataDir()}, r.places...)
+	r.places = append([]string{"host=db1", first, "host=db2", second,
+		"db1 port 5432", r.pg.SocketDir()+" port "+r.portOf(r.pg), "db2 port 5432", standby.SocketDir()+" port "+r.portOf(standby),
+		"/var/lib/postgresql/17/standby", standby.DataDir()}, r.places...)
 	b, err := os.ReadFile(r.config)
 	check(r.t, err)
 	both := "host=" + r.pg.SocketDir() + "," + standby.SocketDir() + " port=" + r.portOf(r.pg) + "," + r.portOf(standby) + " user=postgres target_session_attrs=read-write"
@@ -150,8 +152,11 @@ func (r *runbook) restoreWrongly() {
 
 // fillDisk: the stream is away, and WAL has piled up on the server.
 func (r *runbook) fillDisk() {
+	r.pg.Exec("ALTER SYSTEM SET max_wal_size = '64MB'")
+	r.pg.Exec("ALTER SYSTEM SET min_wal_size = '32MB'")
+	r.pg.Reload()
 	r.sh("systemctl stop walden-stream")
-	for range 6 {
+	for range 10 {
 		r.sh(`psql -q shop -c "UPDATE orders SET amount = amount + 1 WHERE id % 10 = 0" -c "SELECT pg_switch_wal()"`)
 	}
 	r.sh(`psql -q -c "CHECKPOINT"`)
@@ -165,5 +170,6 @@ func (r *runbook) outgrowBucket() {
 	next := r.s3.NewBucket(r.t)
 	r.places = append(r.places, "acme-walden-2", next, "acme-walden", r.s3.Bucket, "https://s3.example.com", r.s3.Endpoint)
 	r.environment("RCLONE_CONFIG_S3_TYPE=s3", "RCLONE_CONFIG_S3_PROVIDER=Other", "RCLONE_CONFIG_S3_ENV_AUTH=true",
-		"RCLONE_CONFIG_S3_ENDPOINT="+r.s3.Endpoint, "RCLONE_CONFIG_S3_FORCE_PATH_STYLE=true", "RCLONE_CONFIG="+strings.TrimSuffix(r.config, "walden.yaml")+"rclone.conf")
+		"RCLONE_CONFIG_S3_ENDPOINT="+r.s3.Endpoint, "RCLONE_CONFIG_S3_FORCE_PATH_STYLE=true", "AWS_CA_BUNDLE=",
+		"RCLONE_CONFIG="+strings.TrimSuffix(r.config, "walden.yaml")+"rclone.conf")
 }

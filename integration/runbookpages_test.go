@@ -5,6 +5,7 @@ package integration
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -78,23 +79,28 @@ func shape(line string) string {
 func (r *runbook) compare(page, printed []string) (missing string) {
 	for _, line := range page {
 		begin, cut := strings.CutSuffix(line, "…")
-		want := shape(begin)
-		for {
-			if want == "" {
-				break
-			}
-			if len(printed) == 0 {
-				return line
-			}
-			got := printed[0]
-			printed = printed[1:]
-			if s := shape(got); s == want || cut && strings.HasPrefix(s, want) {
-				r.note(begin, got)
-				break
-			}
+		if shape(begin) == "" {
+			continue
 		}
+		i := find(printed, r.substitute(begin), cut, strings.TrimSpace)
+		if i < 0 {
+			i = find(printed, begin, cut, shape)
+		}
+		if i < 0 {
+			return line
+		}
+		r.note(begin, printed[i])
+		printed = printed[i+1:]
 	}
 	return ""
+}
+
+// find is the index of the first line that equals, or begins with, another in a form.
+func find(lines []string, want string, cut bool, form func(string) string) int {
+	want = form(want)
+	return slices.IndexFunc(lines, func(line string) bool {
+		return form(line) == want || cut && strings.HasPrefix(form(line), want)
+	})
 }
 
 // note remembers which value of this run stands for which of the page: what a

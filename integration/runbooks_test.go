@@ -84,7 +84,7 @@ type runbook struct {
 func newRunbook(t *testing.T, name string) *runbook {
 	t.Helper()
 	o := siteOptions{major: runbookMajor, segmentMB: 16, noArchiving: true, settings: map[string]string{
-		"track_commit_timestamp": "off", "wal_keep_size": "0", "log_timezone": "UTC", "timezone": "UTC", "fsync": "on",
+		"track_commit_timestamp": "off", "wal_keep_size": "0", "log_timezone": "UTC", "timezone": "UTC",
 	}}
 	if name == "new-bucket" {
 		o.store = s3Store
@@ -99,9 +99,9 @@ func newRunbook(t *testing.T, name string) *runbook {
 		"/var/lib/postgresql", filepath.Join(r.dir, "postgresql"),
 		"/var/run/postgresql", r.pg.SocketDir(),
 		"/var/lib/walden", r.objects,
-		"/etc/walden", r.dir,
 		"/usr/lib/postgresql/17/bin", r.pg.BinDir(),
 		"/mnt", filepath.Join(r.dir, "mnt"),
+		"/etc/walden", r.dir,
 	}
 	b, err := os.ReadFile(r.config)
 	check(t, err)
