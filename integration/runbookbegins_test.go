@@ -117,7 +117,7 @@ func (r *runbook) failOver() {
 	r.sh("systemctl stop walden-stream")
 	first, second := "host="+r.pg.SocketDir()+" port="+r.portOf(r.pg), "host="+standby.SocketDir()+" port="+r.portOf(standby)
 	r.places = append([]string{"host=db1", first, "host=db2", second,
-		"db1 port 5432", r.pg.SocketDir()+" port "+r.portOf(r.pg), "db2 port 5432", standby.SocketDir()+" port "+r.portOf(standby),
+		"db1 port 5432", r.pg.SocketDir() + " port " + r.portOf(r.pg), "db2 port 5432", standby.SocketDir() + " port " + r.portOf(standby),
 		"/var/lib/postgresql/17/standby", standby.DataDir()}, r.places...)
 	b, err := os.ReadFile(r.config)
 	check(r.t, err)

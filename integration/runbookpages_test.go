@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"flag"
 	"os"
 	"regexp"
 	"slices"
@@ -11,12 +12,21 @@ import (
 	"testing"
 )
 
+// update writes the pages anew with the values of this run. What a page shows of
+// the output stays as it is; a run that differs in more fails.
+var update = flag.Bool("update", false, "write the values of this run into docs/runbooks")
+
 // step is a command of a page with what the page says came of it.
 type step struct {
-	line    int
+	line    int // of the page, from 1
 	command string
 	code    int
-	output  []string
+	output  []pageLine
+}
+
+type pageLine struct {
+	line int
+	text string
 }
 
 var exitCodeLine = regexp.MustCompile(`^\(exit code (\d+)\)$`)
@@ -51,7 +61,7 @@ func stepsOf(t *testing.T, path string) []step {
 			steps[last].code, err = strconv.Atoi(code[1])
 			check(t, err)
 		default:
-			steps[last].output = append(steps[last].output, line)
+			steps[last].output = append(steps[last].output, pageLine{number, line})
 		}
 	}
 	return steps
@@ -76,9 +86,9 @@ func shape(line string) string {
 // compare finds the lines of the page among those that were printed, in their
 // order, and notes the values that stand in both; it returns the first line that
 // is not there. The page leaves out what it likes, at the end of a line with "…".
-func (r *runbook) compare(page, printed []string) (missing string) {
-	for _, line := range page {
-		begin, cut := strings.CutSuffix(line, "…")
+func (r *runbook) compare(page []pageLine, printed []string) (missing string) {
+	for _, p := range page {
+		begin, cut := strings.CutSuffix(p.text, "…")
 		if shape(begin) == "" {
 			continue
 		}
@@ -87,9 +97,13 @@ func (r *runbook) compare(page, printed []string) (missing string) {
 			i = find(printed, begin, cut, shape)
 		}
 		if i < 0 {
-			return line
+			return p.text
 		}
 		r.note(begin, printed[i])
+		r.printed[p.line] = printed[i]
+		if cut {
+			r.printed[p.line] = r.substitute(begin) + "…"
+		}
 		printed = printed[i+1:]
 	}
 	return ""
@@ -101,6 +115,18 @@ func find(lines []string, want string, cut bool, form func(string) string) int {
 	return slices.IndexFunc(lines, func(line string) bool {
 		return form(line) == want || cut && strings.HasPrefix(form(line), want)
 	})
+}
+
+// rewrite puts what was run, and the lines that were printed, into the page.
+func (r *runbook) rewrite(path string) {
+	r.t.Helper()
+	b, err := os.ReadFile(path)
+	check(r.t, err)
+	lines := strings.Split(string(b), "\n")
+	for number, text := range r.printed {
+		lines[number-1] = text
+	}
+	check(r.t, os.WriteFile(path, []byte(strings.Join(lines, "\n")), 0o644))
 }
 
 // note remembers which value of this run stands for which of the page: what a

@@ -59,6 +59,9 @@ func TestRunbooks(t *testing.T) {
 			for _, st := range steps {
 				r.run(st)
 			}
+			if *update {
+				r.rewrite(path)
+			}
 		})
 	}
 	for name := range runbookBegins {
@@ -78,18 +81,20 @@ type runbook struct {
 	// seen is what stood in the output where the page has something else: a
 	// position, a time, an id. Further commands use it.
 	seen map[string]string
-	env  []string
+	// printed is what the lines of the page are in this run.
+	printed map[int]string
+	env     []string
 }
 
 func newRunbook(t *testing.T, name string) *runbook {
 	t.Helper()
 	o := siteOptions{major: runbookMajor, segmentMB: 16, noArchiving: true, settings: map[string]string{
-		"track_commit_timestamp": "off", "wal_keep_size": "0", "log_timezone": "UTC", "timezone": "UTC",
+		"track_commit_timestamp": "off", "wal_keep_size": "0", "log_timezone": "UTC", "timezone": "UTC", "wal_retrieve_retry_interval": "200ms",
 	}}
 	if name == "new-bucket" {
 		o.store = s3Store
 	}
-	r := &runbook{site: newSite(t, o), seen: map[string]string{}}
+	r := &runbook{site: newSite(t, o), seen: map[string]string{}, printed: map[int]string{}}
 	r.services = filepath.Join(r.dir, "services")
 	pgtest.MkdirAll(t, r.services)
 	pgtest.MkdirAll(t, filepath.Join(r.dir, "postgresql", "17"))
@@ -179,7 +184,11 @@ func (r *runbook) shell(command string) (out string, code int) {
 func (r *runbook) run(st step) {
 	r.t.Helper()
 	began := time.Now()
-	out, code := r.shell(strings.NewReplacer(r.places...).Replace(r.substitute(st.command)))
+	command := r.substitute(st.command)
+	for i, line := range strings.Split("$ "+command, "\n") {
+		r.printed[st.line+i] = line
+	}
+	out, code := r.shell(strings.NewReplacer(r.places...).Replace(command))
 	out = r.asWritten(out)
 	r.t.Logf("%.1f s, exit code %d\n$ %s\n%s", time.Since(began).Seconds(), code, st.command, out)
 	if code != st.code {
