@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -66,22 +67,31 @@ func (e *FormatError) Error() string { return e.Object + ": " + e.Reason }
 // List reads all manifests and claims of the incarnation. Its error is that of
 // the store; single damaged objects are in Listing.Unreadable.
 func List(ctx context.Context, repo *repository.Repository, inc archive.Incarnation) (*Listing, error) {
-	var ids []string
-	for entry, err := range storage.Directories(ctx, repo.Store(), backupsPrefix(inc)) {
-		if err != nil {
-			return nil, fmt.Errorf("list backups of %s: %w", inc.Cluster, err)
-		}
-		if entry.IsDir {
-			ids = append(ids, entry.Name)
-		}
+	return list(ctx, repo, inc, func(*Manifest) {})
+}
+
+// Overview is List with manifests that lack Packs, Shards and BackupLabel: of many
+// large backups those would take much memory.
+func Overview(ctx context.Context, repo *repository.Repository, inc archive.Incarnation) (*Listing, error) {
+	return list(ctx, repo, inc, func(m *Manifest) { m.Packs, m.Shards, m.BackupLabel = nil, nil, "" })
+}
+
+func list(ctx context.Context, repo *repository.Repository, inc archive.Incarnation, trim func(*Manifest)) (*Listing, error) {
+	ids, err := listIDs(ctx, repo, inc)
+	if err != nil {
+		return nil, fmt.Errorf("list backups of %s: %w", inc.Cluster, err)
 	}
 	found := make([]listed, len(ids))
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(8)
+	g.SetLimit(64)
 	for i, id := range ids {
 		g.Go(func() error {
 			var err error
-			found[i], err = look(gctx, repo, inc, id)
+			if found[i], err = look(gctx, repo, inc, id); found[i].manifest != nil {
+				m := found[i].manifest
+				m.Objects = 1 + len(m.Packs) + len(m.Shards)
+				trim(m)
+			}
 			return err
 		})
 	}
@@ -89,6 +99,22 @@ func List(ctx context.Context, repo *repository.Repository, inc archive.Incarnat
 		return nil, fmt.Errorf("list backups of %s: %w", inc.Cluster, err)
 	}
 	return collect(ids, found), nil
+}
+
+// listIDs lists the ids that have a claim or a manifest. A backup has no more
+// objects than these two there, so they are listed one and all.
+func listIDs(ctx context.Context, repo *repository.Repository, inc archive.Incarnation) ([]string, error) {
+	var ids []string
+	for info, err := range repo.Store().List(ctx, backupsPrefix(inc), "") {
+		if err != nil {
+			return nil, err
+		}
+		id, _, ok := strings.Cut(strings.TrimPrefix(info.Key, backupsPrefix(inc)), "/")
+		if n := len(ids); ok && (n == 0 || ids[n-1] != id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
 }
 
 // listed is one of: a manifest, a claim, damage, or nothing (deleted meanwhile).

@@ -62,6 +62,10 @@ type Manifest struct {
 	Files       int64 `json:"files"`
 	Bytes       int64 `json:"bytes"`
 	StoredBytes int64 `json:"stored_bytes"`
+
+	// Objects is how many objects the backup is read from: packs, shards and the
+	// manifest. List and Overview fill it in.
+	Objects int `json:"-"`
 }
 
 // WALRange is WAL that a backup needs: [Start, End) on one timeline.

@@ -265,3 +265,10 @@ func (s *site) amcheck(c *pgtest.Cluster) {
 	c.Exec("CREATE EXTENSION IF NOT EXISTS amcheck")
 	c.Run("pg_amcheck", "--heapallindexed", "-d", "postgres")
 }
+
+// on is the same site, which reports to another test.
+func (s *site) on(t *testing.T) *site {
+	other := *s
+	other.t = t
+	return &other
+}

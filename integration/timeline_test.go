@@ -4,9 +4,11 @@ package integration
 
 import (
 	"fmt"
+	"path/filepath"
 	"testing"
 
 	"github.com/walden-pg/walden/internal/pgtest"
+	"github.com/walden-pg/walden/wal"
 )
 
 // TestTimelines promotes a restored cluster, archives on the new timeline, and
@@ -83,6 +85,27 @@ func TestStandbySource(t *testing.T) {
 				t.Errorf("markers %s, want 1,2", got)
 			}
 			s.amcheck(c)
+			// Where it becomes consistent no record says so: the plan finds the one.
+			s.exactly("immediate", "--immediate", "--backup", id)
 		})
+	}
+}
+
+// exactly restores with --start and holds what it prints of the stop against the plan.
+func (s *site) exactly(name string, target ...string) {
+	s.t.Helper()
+	dir := filepath.Join(s.dir, name)
+	var r struct {
+		Plan     predicted `json:"plan"`
+		Recovery struct {
+			LSN       wal.LSN `json:"lsn"`
+			LSNExact  bool    `json:"lsn_exact"`
+			AsPlanned bool    `json:"as_planned"`
+		} `json:"recovery"`
+	}
+	s.run(append([]string{"restore", "--json", "--start", "--to", dir, "--pg-bin", s.pg.BinDir()}, target...)...).ok(s.t).json(s.t, &r)
+	s.pg.Run("pg_ctl", "-D", dir, "-m", "immediate", "stop")
+	if r.Plan.Stop.LSN == 0 || r.Plan.Stop.End != r.Recovery.LSN || !r.Recovery.LSNExact || !r.Recovery.AsPlanned {
+		s.t.Errorf("planned %+v, came to %+v", r.Plan.Stop, r.Recovery)
 	}
 }

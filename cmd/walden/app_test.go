@@ -234,7 +234,7 @@ func TestStopText(t *testing.T) {
 	}{
 		{plan.Plan{TargetKind: plan.Latest, Stop: plan.Stop{End: 0x5000000, Timeline: 2}}, "at the end of the WAL, 0/5000000 on timeline 2"},
 		{plan.Plan{TargetKind: plan.Immediate, Stop: plan.Stop{End: 0x5000000, Timeline: 2}}, "once the cluster is consistent, by 0/5000000 on timeline 2"},
-		{plan.Plan{TargetKind: plan.Immediate, Stop: plan.Stop{LSN: 0x4000028, End: 0x4000050, Exact: true, Timeline: 1}}, "after the record at 0/4000028 on timeline 1"},
+		{plan.Plan{TargetKind: plan.Immediate, Stop: plan.Stop{LSN: 0x4000028, End: 0x4000050, Timeline: 1}}, "after the record at 0/4000028 on timeline 1"},
 	} {
 		if got := stopText(&c.plan); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)

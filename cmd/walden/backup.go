@@ -78,7 +78,10 @@ func (e *environment) backup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return e.renderBackup(m, repo)
+	if err := e.renderBackup(m, repo); err != nil {
+		return err
+	}
+	return e.refreshRollups(c.Context, t, repo, inc)
 }
 
 // namesTimeout bounds what a backup waits for the names.

@@ -36,6 +36,8 @@ const (
 // unreachable is what the planner's refusals have in common.
 type unreachable interface {
 	error
+	// Choices are the nearest moments that can be reached, or those that may be meant.
+	Choices() []plan.Choice
 	Reachable() []catalog.Window
 }
 
@@ -123,7 +125,23 @@ func (e *environment) finish(ctx context.Context, command string, err error) int
 	if hint != "" {
 		fmt.Fprintf(e.stderr, "  hint: %s\n", hint)
 	}
+	e.printChoices(err)
 	return code
+}
+
+// printChoices tells what can be reached in place of what was refused.
+func (e *environment) printChoices(err error) {
+	var refusal unreachable
+	if !errors.As(err, &refusal) {
+		return
+	}
+	for _, c := range refusal.Choices() {
+		flags := c.Flags
+		if c.TimeFlags != "" {
+			flags += ", or " + c.TimeFlags
+		}
+		fmt.Fprintf(e.stderr, "  %s: %s: %s\n", c.Label, c.Point, flags)
+	}
 }
 
 type errorDocument struct {
@@ -131,6 +149,13 @@ type errorDocument struct {
 	Hint     string           `json:"hint,omitempty"`
 	ExitCode int              `json:"exit_code"`
 	Windows  []catalog.Window `json:"reachable,omitempty"`
+	// Before and After are the nearest moments that can be reached, Points those of
+	// which one must be chosen, Gaps what stands in the way, Refused backups that cannot serve.
+	Before  *plan.Point    `json:"before,omitempty"`
+	After   *plan.Point    `json:"after,omitempty"`
+	Points  []plan.Point   `json:"points,omitempty"`
+	Gaps    []catalog.Gap  `json:"gaps,omitempty"`
+	Refused []plan.Refused `json:"refused,omitempty"`
 }
 
 func (e *environment) printErrorJSON(err error, hint string, code int) {
@@ -138,6 +163,22 @@ func (e *environment) printErrorJSON(err error, hint string, code int) {
 	var refusal unreachable
 	if errors.As(err, &refusal) {
 		doc.Windows = refusal.Reachable()
+	}
+	var (
+		gap       *plan.GapError
+		beyond    *plan.UnreachableError
+		ambiguous *plan.AmbiguousError
+		none      *plan.NoBackupError
+	)
+	switch {
+	case errors.As(err, &gap):
+		doc.Before, doc.After, doc.Gaps = gap.Before, gap.After, gap.Gaps
+	case errors.As(err, &beyond):
+		doc.Before, doc.After = beyond.Before, beyond.After
+	case errors.As(err, &ambiguous):
+		doc.Points = ambiguous.Points
+	case errors.As(err, &none):
+		doc.Refused = none.Refused
 	}
 	// An error document that cannot be written is not worth a second error:
 	// the same text goes to standard error.

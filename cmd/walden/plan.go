@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -14,8 +15,9 @@ func (e *environment) planCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "plan",
 		Usage: "proves that a moment can be restored, and shows how",
-		Description: "Names the backup, the WAL and the record at which PostgreSQL will stop. Writes nothing.\n" +
-			"What cannot be reached is refused, with the nearest moments that can.",
+		Description: "Names the backup, the WAL, the one record at which PostgreSQL will stop, the transactions just\n" +
+			"before and after it, what is downloaded and how long it takes. Writes nothing.\n" +
+			"What cannot be reached is refused, with the nearest moments that can, and what would help.",
 		CustomHelpTemplate: commandHelpTemplate(targetExitCodes),
 		Flags:              targetFlags(),
 		Action: func(c *cli.Context) error {
@@ -48,7 +50,7 @@ func renderPlan(w io.Writer, p *plan.Plan) {
 		}
 		fmt.Fprintf(w, "  %-9s timeline %s, from %s to %s", label, s.Timeline, s.Begin, s.End)
 		if s.Segments > 0 {
-			fmt.Fprintf(w, ": %s … %s, %d segments", s.First, s.Last, s.Segments)
+			fmt.Fprintf(w, ": %s … %s, %s", s.First, s.Last, counted(s.Segments, "segment"))
 		}
 		fmt.Fprintln(w)
 	}
@@ -56,20 +58,68 @@ func renderPlan(w io.Writer, p *plan.Plan) {
 	if p.Fragments > 0 {
 		fragments = fmt.Sprintf(", some of them in %d fragments", p.Fragments)
 	}
-	fmt.Fprintf(w, "  %-9s %d segments%s, %s: no hole, each continues the one before\n", "", p.Segments, fragments, size(p.StoredBytes))
-	fmt.Fprintf(w, "  stop      %s\n", stopText(p))
-	if k := p.Stop.LastKept; k != nil {
-		fmt.Fprintf(w, "  keeps     %s\n", transactionText(*k))
+	if p.Partial != "" {
+		fragments = fmt.Sprintf(", the last from %s", p.Partial)
 	}
-	if l := p.Stop.FirstLost; l != nil {
-		fmt.Fprintf(w, "  loses     %s\n", transactionText(*l))
+	fmt.Fprintf(w, "  %-9s %s%s, %s: no hole, each continues the one before\n", "", counted(p.Segments, "segment"), fragments, size(p.StoredBytes))
+	fmt.Fprintf(w, "  download  %s in %s\n", size(p.DownloadBytes), counted(uint64(p.Objects), "object"))
+	if e := p.Estimate; e != nil {
+		fmt.Fprintf(w, "  duration  about %s to download (%s/s, %s)\n", seconds(e.DownloadSeconds), size(int64(e.DownloadRate)), e.DownloadBasis)
+		fmt.Fprintf(w, "  %-9s about %s to replay %s of WAL (%s/s, %s)\n", "", seconds(e.ReplaySeconds),
+			size(int64(p.Stop.End-p.Backup.StartLSN)), size(int64(e.ReplayRate)), e.ReplayBasis)
 	}
+	renderStop(w, p)
 	for _, s := range p.Settings {
 		fmt.Fprintf(w, "  setting   %s = '%s'\n", s.Name, s.Value)
 	}
 	for _, s := range p.Warnings {
 		fmt.Fprintf(w, "  warning   %s\n", s)
 	}
+}
+
+// renderStop tells where recovery stops, and what that does to transactions.
+func renderStop(w io.Writer, p *plan.Plan) {
+	s := p.Stop
+	fmt.Fprintf(w, "  stop      %s\n", stopText(p))
+	if s.Subtransaction != 0 {
+		fmt.Fprintf(w, "  %-9s %d is a subtransaction of %d and ends with it\n", "", s.Subtransaction, s.XID)
+	}
+	if e := s.Evidence; e != nil {
+		fmt.Fprintf(w, "  evidence  no transaction ended later, but %s at %s, %s, shows that the time had passed\n", e.What, e.LSN, plan.FormatTime(e.Time))
+	}
+	if s.LastKept != nil {
+		fmt.Fprintf(w, "  keeps     %s\n", transactionText(*s.LastKept))
+	}
+	if s.FirstLost != nil {
+		fmt.Fprintf(w, "  loses     %s\n", transactionText(*s.FirstLost))
+	}
+	for _, t := range p.Prepared {
+		fmt.Fprintf(w, "  prepared  transaction %d, %q in database %d, since %s: it waits for COMMIT PREPARED or ROLLBACK PREPARED\n",
+			t.XID, t.GID, t.Database, plan.FormatTime(t.Time))
+	}
+	for _, c := range p.Copies {
+		fmt.Fprintf(w, "  copy      segment %s is put into pg_wal as %s, too\n", c.Segment, c.As)
+	}
+}
+
+// counted is a number of things.
+func counted(n uint64, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// seconds rounds a duration to what an estimate is worth.
+func seconds(s float64) string {
+	d := time.Duration(s * float64(time.Second))
+	switch {
+	case d < time.Second:
+		return "a second"
+	case d < time.Minute:
+		return d.Round(time.Second).String()
+	}
+	return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
 }
 
 func stopText(p *plan.Plan) string {
@@ -85,10 +135,8 @@ func stopText(p *plan.Plan) string {
 		where = "before"
 	}
 	text := fmt.Sprintf("%s the record at %s on timeline %s", where, s.LSN, s.Timeline)
-	if !s.Exact {
-		text = fmt.Sprintf("%s the first record at or after %s on timeline %s", where, s.LSN, s.Timeline)
-	}
 	switch {
+	case s.Evidence != nil && s.Before && s.XID == 0:
 	case s.XID != 0 && s.Time != nil:
 		text += fmt.Sprintf(" (transaction %d, %s)", s.XID, plan.FormatTime(*s.Time))
 	case s.Name != "":

@@ -1,16 +1,19 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/walden-pg/walden/internal/setup"
 	"github.com/walden-pg/walden/replay/plan"
+	"github.com/walden-pg/walden/replay/rate"
 	"github.com/walden-pg/walden/replay/recovery"
 	"github.com/walden-pg/walden/replay/restore"
 )
@@ -98,6 +101,8 @@ func (e *environment) restore(c *cli.Context) error {
 		return err
 	}
 	d := newRestoreDocument(p, res)
+	took := rate.Measurement{DownloadBytes: p.plan.Backup.StoredBytes, DownloadSeconds: d.Seconds}
+	defer func() { noteRate(c.Context, p, took) }()
 	if !e.json {
 		if err := e.printed(func(w io.Writer) { renderRestore(w, d) }); err != nil {
 			return err
@@ -106,6 +111,9 @@ func (e *environment) restore(c *cli.Context) error {
 	if c.Bool("start") {
 		if err := e.startRestored(c, d, binDir, p.log); err != nil {
 			return err
+		}
+		if d.Seconds > 0 { // else an earlier run's work was only taken up
+			took.ReplayBytes, took.ReplaySeconds = int64(d.Recovery.LSN-p.plan.Backup.StartLSN), d.Recovery.Seconds
 		}
 	}
 	if e.json {
@@ -117,6 +125,16 @@ func (e *environment) restore(c *cli.Context) error {
 		return recovery.Told(d.Directory)
 	}
 	return nil
+}
+
+// noteRate keeps how fast a restore went, for the estimates of later plans. Where that
+// is not allowed, nothing is lost but those.
+func noteRate(ctx context.Context, p *planned, m rate.Measurement) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := rate.Record(ctx, p.repo, p.inc, m); err != nil {
+		p.log.Info("how fast the restore went is not kept for later plans", "error", err)
+	}
 }
 
 // printed renders into memory first, so that a result is written at once.
@@ -187,6 +205,9 @@ func restoreCommand(p *planned, standby bool) (string, error) {
 	rest := fmt.Sprintf(`wal-get --incarnation %d "%%f" "%%p"`, p.inc.Number)
 	if standby {
 		rest = strings.Replace(rest, "wal-get", "wal-get --standby", 1)
+	}
+	if p.plan.Partial != "" {
+		rest = strings.Replace(rest, "wal-get", "wal-get --partial", 1)
 	}
 	return setup.HookCommand(exe, p.config.Path, p.name, rest), nil
 }

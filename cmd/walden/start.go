@@ -19,6 +19,7 @@ type recoveryDocument struct {
 	State           recovery.State `json:"state"`
 	LSN             wal.LSN        `json:"lsn"`
 	LSNExact        bool           `json:"lsn_exact"`
+	AsPlanned       bool           `json:"as_planned"`
 	XID             uint32         `json:"xid,omitempty"`
 	Time            *time.Time     `json:"time,omitempty"`
 	Before          bool           `json:"before,omitempty"`
@@ -43,7 +44,7 @@ func (e *environment) startRestored(c *cli.Context, d *restoreDocument, binDir s
 	bar := e.newProgress()
 	out, err := recovery.Run(c.Context, recovery.Options{
 		Directory: d.Directory, ConfigDirectory: d.ConfigDirectory, BinDir: binDir, Port: c.Int("port"),
-		Expect: d.Plan.Stop.End, TellLater: true, Logger: log,
+		Expect: expectation(d.Plan), TellLater: true, Logger: log,
 		Progress: func(p recovery.Progress) { showRecovery(bar, p) },
 	})
 	bar.finish()
@@ -62,10 +63,25 @@ func (e *environment) startRestored(c *cli.Context, d *restoreDocument, binDir s
 		return err
 	}
 	d.Recovery = newRecoveryDocument(out)
+	// What differs was an error; but a standby goes on, and so does recovery to the end
+	// of the WAL where more of it has been archived meanwhile.
+	d.Recovery.AsPlanned = out.State != recovery.StandingBy && (d.Plan.TargetKind != plan.Latest || out.LSN == d.Plan.Stop.End)
 	if e.json {
 		return nil
 	}
 	return e.printed(func(w io.Writer) { renderRecovery(w, d.Recovery) })
+}
+
+// expectation is what recovery by a plan must come to.
+func expectation(p *plan.Plan) *recovery.Expectation {
+	x := &recovery.Expectation{Record: p.Stop.LSN, Before: p.Stop.Before, End: p.Stop.End, Timeline: p.Stop.Timeline}
+	if c := p.Stop.Counted; c != nil {
+		x.LastTransaction = c.Time
+	}
+	if k := p.Stop.LastKept; k != nil && !p.Stop.Before && k.LSN == p.Stop.LSN {
+		x.Ended = k.Time
+	}
+	return x
 }
 
 // notReplayedError is a recovery that was interrupted: the directory is complete.
@@ -128,7 +144,11 @@ func renderRecovery(w io.Writer, d *recoveryDocument) {
 	if !d.LSNExact {
 		exact = "at least "
 	}
-	fmt.Fprintf(w, "  replayed  up to %s%s on timeline %s\n", exact, d.LSN, d.Timeline)
+	planned := ""
+	if d.AsPlanned {
+		planned = ": where the plan said, to the record"
+	}
+	fmt.Fprintf(w, "  replayed  up to %s%s on timeline %s%s\n", exact, d.LSN, d.Timeline, planned)
 	if d.LastTransaction != nil {
 		fmt.Fprintf(w, "            the last transaction ended %s\n", plan.FormatTime(*d.LastTransaction))
 	}

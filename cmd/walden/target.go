@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/walden-pg/walden/replay/catalog"
 	"github.com/walden-pg/walden/replay/plan"
+	"github.com/walden-pg/walden/replay/rate"
 	"github.com/walden-pg/walden/storage/repository"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/archive"
@@ -101,12 +103,22 @@ func (e *environment) makePlan(c *cli.Context) (*planned, error) {
 // prove loads what the target needs and decides.
 func prove(ctx context.Context, repo *repository.Repository, inc archive.Incarnation, want plan.Target) (*plan.Plan, error) {
 	r := catalog.NewReader(repo, archive.New(repo, inc), 0)
-	snap, err := r.Load(ctx)
+	snap, err := r.Sketch(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if err := r.Satisfy(ctx, snap, func() (plan.Needs, error) { return plan.Need(snap, want) }); err != nil {
 		return nil, err
 	}
-	return plan.Make(snap, want)
+	p, err := plan.Make(snap, want)
+	if err != nil {
+		return nil, err
+	}
+	// How long it will take is no reason not to restore.
+	measured, err := rate.Load(ctx, repo, inc)
+	if err != nil {
+		p.Warnings = append(p.Warnings, fmt.Sprintf("How fast earlier restores went cannot be read: %v.", err))
+	}
+	p.Estimate = rate.Estimate(p, measured, snap.Backups)
+	return p, nil
 }

@@ -26,6 +26,7 @@ func (e *environment) walGetCommand() *cli.Command {
 		CustomHelpTemplate: commandHelpTemplate(walGetExitCodes),
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "incarnation", Usage: incarnationFlagUsage, DefaultText: "that of the data directory it runs in, else the newest"},
+			&cli.BoolFlag{Name: "partial", Usage: "deliver a segment of which nothing better is archived from its .partial file: restore writes this where the target's timeline ends in one", DefaultText: "false"},
 			&cli.BoolFlag{Name: "standby", Usage: "after its retries a storage fault on a segment exits 1, so that a standby waits instead of dying", DefaultText: "false"},
 		},
 		Action: func(c *cli.Context) error {
@@ -69,7 +70,11 @@ func (e *environment) walGet(c *cli.Context) error {
 			return err
 		}
 	}
-	if err := archive.New(repo, inc).Fetch(c.Context, name, path); err != nil || !e.json {
+	a := archive.New(repo, inc)
+	if c.Bool("partial") {
+		a = a.AcceptPartial()
+	}
+	if err := a.Fetch(c.Context, name, path); err != nil || !e.json {
 		return err
 	}
 	return e.printJSON(walGetDocument{File: name, Path: path})

@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -23,9 +22,15 @@ type Details struct {
 	// Unreadable are segments that are archived, but whose index could not
 	// be read, with what is wrong. Plans treat them as missing.
 	Unreadable map[wal.Segment]string
+	// Scans are what came of looking through much WAL.
+	Scans map[ScanKey]Places
 	// Bases are backups whose packs and tables were looked for, with what is
 	// wrong: "" if all of them are there.
 	Bases map[string]string
+	// Records are records that no index lists, and that were looked for in the WAL.
+	Records map[RecordQuery]RecordSpan
+	// Prepared are the transactions that are left prepared at places where recovery stops.
+	Prepared map[PreparedQuery]PreparedState
 }
 
 // Link is a step from one segment to the one that follows it on a path, perhaps
@@ -42,20 +47,31 @@ type LinkState struct {
 
 // Needs is what a plan lacks in a Snapshot. Reader.Fill gets it.
 type Needs struct {
+	// Lists are stretches of WAL whose segments must be listed: until then they
+	// are taken for present (Snapshot.Unlisted). Whatever else is needed is asked for after that.
+	Lists []Stretch
 	// Chains are runs of segments, each following the one before it on a path.
 	// Their indexes are needed, and that neighbours have been joined.
 	Chains [][]wal.Segment
+	// Scans look through much WAL for a few places.
+	Scans []Scan
 	// Segments are single ones whose indexes are needed.
 	Segments []wal.Segment
 	// Transactions are segments whose list of transactions is needed.
 	Transactions []wal.Segment
 	// Bases are backups whose packs and tables must be looked for.
 	Bases []string
+	// Records must be looked for in the WAL itself: each costs the reading of a
+	// segment from one page on.
+	Records []RecordQuery
+	// Prepared asks what is left prepared where recovery stops.
+	Prepared []PreparedQuery
 }
 
 // Empty reports whether nothing is lacking.
 func (n Needs) Empty() bool {
-	return len(n.Chains) == 0 && len(n.Segments) == 0 && len(n.Transactions) == 0 && len(n.Bases) == 0
+	return len(n.Lists) == 0 && len(n.Chains) == 0 && len(n.Scans) == 0 && len(n.Segments) == 0 && len(n.Transactions) == 0 &&
+		len(n.Bases) == 0 && len(n.Records) == 0 && len(n.Prepared) == 0
 }
 
 // Add records what a segment's index says; with transactions, its list is
@@ -72,41 +88,6 @@ func (d *Details) Add(ix *index.Index, transactions bool) {
 	case !d.Transactions[ix.Segment]:
 		d.Indexes[ix.Segment] = ix.Compact()
 	}
-}
-
-// Chain adds consecutive segments of a path to a Snapshot's Details, and joins
-// each with the one before.
-type Chain struct {
-	details  *Details
-	joiner   *index.Joiner
-	previous wal.Segment
-}
-
-// NewChain begins a Chain.
-func (d *Details) NewChain() *Chain { return &Chain{details: d, joiner: &index.Joiner{}} }
-
-// Add takes the next segment: its index, or unreadable, which says why there is
-// none. What does not fit is recorded in the Details; an error is a bug in an index.
-func (c *Chain) Add(seg wal.Segment, ix *index.Index, unreadable error) error {
-	if unreadable != nil {
-		c.details.AddUnreadable(seg, unreadable.Error())
-		c.joiner, c.previous = &index.Joiner{}, wal.Segment{}
-		return nil
-	}
-	joined, err := c.joiner.Add(ix)
-	switch {
-	case err != nil && c.previous == (wal.Segment{}):
-		return fmt.Errorf("segment %s: %w", seg.Name(), err) // it had nothing to disagree with
-	case err != nil:
-		c.details.AddLink(Link{From: c.previous, To: seg}, LinkState{Broken: err.Error()})
-		c.joiner, c.previous = &index.Joiner{}, wal.Segment{}
-		return c.Add(seg, ix, nil)
-	case c.previous != (wal.Segment{}):
-		c.details.AddLink(Link{From: c.previous, To: seg}, LinkState{Joined: joined})
-	}
-	c.details.Add(ix, false)
-	c.previous = seg
-	return nil
 }
 
 // AddLink records the result of joining two segments.

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/walden-pg/walden/basebackup"
+	"github.com/walden-pg/walden/internal/inorder"
 	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/archive"
@@ -35,10 +37,16 @@ func (r *Reader) Satisfy(ctx context.Context, s *Snapshot, need func() (Needs, e
 // is bounded by the number of segments, not by what is in them: only a few
 // whole indexes are held at a time.
 func (r *Reader) Fill(ctx context.Context, s *Snapshot, n Needs) error {
+	if err := r.listAll(ctx, s, n.Lists); err != nil {
+		return err
+	}
 	for _, chain := range n.Chains {
 		if err := r.fillChain(ctx, s, chain); err != nil {
 			return fmt.Errorf("read the indexes of WAL segments: %w", err)
 		}
+	}
+	if err := r.fillScans(ctx, s, n.Scans); err != nil {
+		return fmt.Errorf("look through the indexes of WAL segments: %w", err)
 	}
 	for _, list := range []struct {
 		segments     []wal.Segment
@@ -63,70 +71,28 @@ func (r *Reader) Fill(ctx context.Context, s *Snapshot, n Needs) error {
 		}
 		s.Details.AddBase(id, wrong)
 	}
-	return nil
-}
-
-// fillChain reads the indexes of consecutive segments and joins neighbours.
-func (r *Reader) fillChain(ctx context.Context, s *Snapshot, segs []wal.Segment) error {
-	return r.each(ctx, s, segs, s.Details.NewChain().Add)
+	if err := r.fillRecords(ctx, s, n.Records); err != nil {
+		return err
+	}
+	return r.fillPrepared(ctx, s, n.Prepared)
 }
 
 // each reads the indexes of segments in parallel and hands them to use, in
 // order. An error that use is given is about the object; faults of the store
 // end the walk.
 func (r *Reader) each(ctx context.Context, s *Snapshot, segs []wal.Segment, use func(wal.Segment, *index.Index, error) error) error {
-	type result struct {
-		ix  *index.Index
-		err error
-	}
 	listed := make([]archive.LiveSegment, len(segs)) // before goroutines run: use may change the snapshot
 	for i, seg := range segs {
 		l, _ := s.LiveSegment(seg)
 		listed[i] = l.listed
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	// A slot is taken before a read begins and given back when its result has
-	// been used: no more than parallel indexes are ever held.
-	pending := make(chan chan result, r.parallel)
-	g.Go(func() error {
-		defer close(pending)
-		for i, seg := range segs {
-			slot := make(chan result, 1)
-			select {
-			case pending <- slot:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-			g.Go(func() error {
-				ix, err := r.index(ctx, seg, listed[i])
-				if err != nil && isStoreFault(err) {
-					return err
-				}
-				slot <- result{ix, err}
-				return nil
-			})
+	return inorder.Do(ctx, len(segs), r.parallel, func(ctx context.Context, i int) (piece, error) {
+		ix, err := r.index(ctx, segs[i], listed[i])
+		if err != nil && archive.IsStoreFault(err) {
+			return piece{}, err
 		}
-		return nil
-	})
-	g.Go(func() error {
-		for _, seg := range segs {
-			select {
-			case slot := <-pending:
-				select {
-				case got := <-slot:
-					if err := use(seg, got.ix, got.err); err != nil {
-						return err
-					}
-				case <-ctx.Done():
-					return ctx.Err()
-				}
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		return nil
-	})
-	return g.Wait()
+		return piece{ix: ix, err: err}, nil
+	}, func(i int, p piece) error { return use(segs[i], p.ix, p.err) })
 }
 
 // index reads the index of a segment: of a sealed one from its object, of another
@@ -134,7 +100,11 @@ func (r *Reader) each(ctx context.Context, s *Snapshot, segs []wal.Segment, use 
 // the segment or by other fragments.
 func (r *Reader) index(ctx context.Context, seg wal.Segment, listed archive.LiveSegment) (ix *index.Index, err error) {
 	if len(listed.Fragments) == 0 {
-		return r.archive.Index(ctx, seg)
+		ix, err := r.archive.Index(ctx, seg)
+		if listed.Segment == seg && errors.Is(err, storage.ErrNotExist) {
+			return r.archive.PartialIndex(ctx, seg)
+		}
+		return ix, err
 	}
 	for range attempts {
 		if ix, err = r.liveIndex(ctx, listed); !errors.Is(err, storage.ErrNotExist) {
@@ -172,7 +142,7 @@ func (r *Reader) checkBase(ctx context.Context, id string) (wrong string, err er
 	switch {
 	case errors.As(err, &missing):
 		return "its manifest has gone", nil
-	case err != nil && isStoreFault(err):
+	case err != nil && archive.IsStoreFault(err):
 		return "", err
 	case err != nil:
 		return err.Error(), nil
@@ -193,20 +163,28 @@ func (r *Reader) checkBase(ctx context.Context, id string) (wrong string, err er
 
 // sizes lists the directories of the wanted objects.
 func (r *Reader) sizes(ctx context.Context, want map[string]int64) (map[string]int64, error) {
-	have := make(map[string]int64, len(want))
 	dirs := map[string]bool{}
 	for key := range want {
 		dirs[path.Dir(key)+"/"] = true
 	}
+	have := make(map[string]int64, len(want))
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(r.parallel)
 	for dir := range dirs {
-		for info, err := range r.repo.Store().List(ctx, dir, "") {
-			if err != nil {
-				return nil, err
+		g.Go(func() error {
+			for info, err := range r.repo.Store().List(ctx, dir, "") {
+				if err != nil {
+					return err
+				}
+				mu.Lock()
+				have[info.Key] = info.Size
+				mu.Unlock()
 			}
-			have[info.Key] = info.Size
-		}
+			return nil
+		})
 	}
-	return have, nil
+	return have, g.Wait()
 }
 
 // compareObjects says which objects are missing or of another size.

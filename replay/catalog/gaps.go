@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -10,15 +11,21 @@ import (
 
 // RunEnd is the last segment number of the unbroken run of archived WAL along
 // the path that begins at number from; ok is false if that one is missing
-// itself. A segment that is open (IsOpen) ends the run.
+// itself. A segment that is open (IsOpen) ends the run. To find it takes a
+// listing of the whole run: see RunWithin.
 func (s *Snapshot) RunEnd(p Path, from uint64) (last uint64, ok bool) {
-	for n := from; ; n = last + 1 {
+	return s.RunWithin(p, from, math.MaxUint64)
+}
+
+// RunWithin is RunEnd, or limit where the run goes beyond it.
+func (s *Snapshot) RunWithin(p Path, from, limit uint64) (last uint64, ok bool) {
+	for n := from; n <= limit; n = last + 1 {
 		seg := p.Segment(n)
 		r, have := s.rangeOf(seg)
 		if !have {
 			return last, ok
 		}
-		last, ok = r.Last, true
+		last, ok = min(r.Last, limit), true
 		for i, sp := range p.Spans {
 			if sp.Timeline != seg.Timeline {
 				continue
@@ -27,10 +34,12 @@ func (s *Snapshot) RunEnd(p Path, from uint64) (last uint64, ok bool) {
 				last = end - 1
 			}
 		}
-		if s.IsOpen(p.Segment(last)) {
+		s.ask(seg.Timeline, n, last)
+		if last == math.MaxUint64 || s.IsOpen(p.Segment(last)) {
 			return last, true
 		}
 	}
+	return last, ok
 }
 
 // LastOn is the highest number of a segment along the path of which anything is
@@ -39,6 +48,7 @@ func (s *Snapshot) LastOn(p Path) (number uint64, ok bool) {
 	for i := len(p.Spans) - 1; i >= 0; i-- {
 		s.eachOn(p, i, func(_, last uint64) { number, ok = max(number, last), true })
 		if ok {
+			s.ask(p.Spans[i].Timeline, number, number)
 			return number, true
 		}
 	}
@@ -54,6 +64,7 @@ func (s *Snapshot) firstOn(p Path) (number uint64, ok bool) {
 			}
 		})
 		if ok {
+			s.ask(p.Spans[i].Timeline, number, number)
 			return number, true
 		}
 	}
@@ -151,20 +162,39 @@ func (s *Snapshot) gap(first wal.Segment, last uint64) Gap {
 func (s *Snapshot) Holes(p Path, from, to uint64) []Gap {
 	var gaps []Gap
 	for n := from; n <= to; {
-		first := n
-		if last, ok := s.RunEnd(p, n); ok {
-			first, n = last, last+1
-			if n > to || !s.IsOpen(p.Segment(last)) {
-				continue
-			}
+		g, next, ok := s.nextHole(p, n, to)
+		if ok {
+			gaps = append(gaps, g)
 		}
-		// What is missing begins in the segment numbered first, and n is the one that may be missing whole.
-		if seg := p.Segment(n); seg.Timeline == p.Segment(first).Timeline && !s.Has(seg) {
-			n = s.nextPresent(p, n, to)
-		}
-		gaps = append(gaps, s.gap(p.Segment(first), n-1))
+		n = next
 	}
 	return gaps
+}
+
+// FirstHole is the first of Holes; ok is false if there is none. What lies behind it
+// is not looked at.
+func (s *Snapshot) FirstHole(p Path, from, to uint64) (g Gap, ok bool) {
+	for n := from; n <= to && !ok; {
+		g, n, ok = s.nextHole(p, n, to)
+	}
+	return g, ok
+}
+
+// nextHole is the hole behind the run that begins at n, if any, and the number to
+// go on at.
+func (s *Snapshot) nextHole(p Path, n, to uint64) (g Gap, next uint64, ok bool) {
+	first := n
+	if last, ok := s.RunWithin(p, n, to); ok {
+		first, n = last, last+1
+		if n > to || !s.IsOpen(p.Segment(last)) {
+			return Gap{}, n, false
+		}
+	}
+	// What is missing begins in the segment numbered first, and n is the one that may be missing whole.
+	if seg := p.Segment(n); seg.Timeline == p.Segment(first).Timeline && !s.Has(seg) {
+		n = s.nextPresent(p, n, to)
+	}
+	return s.gap(p.Segment(first), n-1), n, true
 }
 
 // Missing are the gaps in what recovery along the path reads from a position
@@ -219,7 +249,10 @@ func (s *Snapshot) nextPresent(p Path, n, to uint64) uint64 {
 	if t, ok := s.Timeline(seg.Timeline); ok {
 		for _, r := range t.Ranges {
 			if r.First > n {
-				next = min(next, r.First)
+				if r.First < next {
+					next = r.First
+					s.ask(t.ID, next, next)
+				}
 				break
 			}
 		}

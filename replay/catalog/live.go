@@ -9,7 +9,8 @@ import (
 	"github.com/walden-pg/walden/wal/archive"
 )
 
-// Live is a segment that is not sealed, and of which there are fragments.
+// Live is a segment that is not sealed, and of which there are fragments or, at the
+// end of a timeline that was left, a partial segment.
 type Live struct {
 	// Segment is its file name, Number its number.
 	Segment string `json:"segment"`
@@ -30,6 +31,9 @@ type Live struct {
 	// Broken says why recovery cannot be given the segment; "": it can. Bytes are missing
 	// of which later ones are there.
 	Broken string `json:"broken,omitempty"`
+	// Partial: there are no fragments of it, but a .partial file: it ends a timeline that
+	// was left, and nothing better of it is there.
+	Partial bool `json:"partial,omitempty"`
 
 	listed archive.LiveSegment
 }
@@ -110,7 +114,7 @@ func (t *Timeline) joinLive() {
 	slices.SortFunc(all, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
 	t.Ranges = all[:0]
 	for _, r := range all {
-		if n := len(t.Ranges); n > 0 && t.Ranges[n-1].End == r.Start {
+		if n := len(t.Ranges); n > 0 && t.Ranges[n-1].End == r.Start && t.Ranges[n-1].assumed == r.assumed {
 			t.Ranges[n-1].extend(r)
 			continue
 		}
@@ -181,6 +185,7 @@ func (s *Snapshot) LiveSegment(seg wal.Segment) (l Live, ok bool) {
 // EndOf is where the archived bytes of a segment end that recovery is given
 // (Has): its end, or for one in fragments perhaps a position before it.
 func (s *Snapshot) EndOf(seg wal.Segment) wal.LSN {
+	s.ask(seg.Timeline, seg.Number, seg.Number)
 	if r, ok := s.rangeOf(seg); ok && r.Last == seg.Number {
 		return r.End
 	}

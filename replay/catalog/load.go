@@ -14,6 +14,7 @@ import (
 	"github.com/walden-pg/walden/storage/repository"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/archive"
+	"github.com/walden-pg/walden/wal/rollup"
 )
 
 // Reader takes Snapshots of one incarnation and fills in their details.
@@ -21,6 +22,7 @@ import (
 type Reader struct {
 	repo     *repository.Repository
 	archive  *archive.Archive
+	rollups  *rollup.Store
 	inc      archive.Incarnation
 	parallel int
 	// assembling bounds how many segments are put together from fragments at a
@@ -39,14 +41,35 @@ func NewReader(repo *repository.Repository, a *archive.Archive, parallel int) *R
 		parallel = defaultParallel
 	}
 	return &Reader{
-		repo: repo, archive: a, inc: a.Incarnation(), parallel: parallel,
+		repo: repo, archive: a, rollups: rollup.NewStore(repo, a.Incarnation()), inc: a.Incarnation(), parallel: parallel,
 		assembling: make(chan struct{}, 2),
 	}
 }
 
-// Load takes the overview, without reading a segment. What is damaged or missing
+// Load takes the overview, without reading a segment. All WAL is listed. What is damaged or missing
 // is told in Snapshot.Problems; an error means that the store could not be asked.
 func (r *Reader) Load(ctx context.Context) (*Snapshot, error) {
+	s, err := r.Sketch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []Stretch
+	for _, t := range s.Timelines {
+		if t.listing != nil {
+			all = append(all, t.listing.unlisted...)
+		}
+	}
+	if err := r.listAll(ctx, s, all); err != nil {
+		return nil, err
+	}
+	s.Problems = append(s.Problems, s.unrestorable()...)
+	return s, nil
+}
+
+// Sketch is Load without the listing of WAL, but for its end: what a plan needs of it is
+// listed on request (Snapshot.Unlisted, Needs.Lists). Problems does not tell of backups whose
+// WAL is missing.
+func (r *Reader) Sketch(ctx context.Context) (*Snapshot, error) {
 	s := &Snapshot{
 		Cluster: r.inc.Cluster, Incarnation: r.inc.Number, SystemID: r.inc.SystemID,
 		SegmentSize: r.inc.SegmentSize, Major: r.inc.Major, Taken: time.Now().UTC(),
@@ -55,7 +78,7 @@ func (r *Reader) Load(ctx context.Context) (*Snapshot, error) {
 	// Backups are listed first and WAL after them: a manifest is published when
 	// its WAL is archived, so that what it needs is never missed by being listed
 	// too early.
-	listing, err := basebackup.List(ctx, r.repo, r.inc)
+	listing, err := basebackup.Overview(ctx, r.repo, r.inc)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +88,6 @@ func (r *Reader) Load(ctx context.Context) (*Snapshot, error) {
 	}
 	s.addBackupTimelines()
 	s.markStranded()
-	s.Problems = append(s.Problems, s.unrestorable()...)
 	return s, nil
 }
 
@@ -78,7 +100,7 @@ func (s *Snapshot) addBackups(l *basebackup.Listing, inc archive.Incarnation) {
 			StopLSN: m.StopLSN, StopTimeline: m.StopTimeline,
 			StartTime: m.StartTime, StopTime: m.StopTime, FromStandby: m.FromStandby,
 			ServerVersion: m.ServerVersion, Files: m.Files, Bytes: m.Bytes, StoredBytes: m.StoredBytes,
-			Warnings: m.Warnings,
+			Warnings: m.Warnings, MaxPrepared: maxPrepared(m), Objects: m.Objects,
 		})
 	}
 	for _, c := range l.Incomplete {
@@ -102,7 +124,7 @@ func (r *Reader) loadTimelines(ctx context.Context, s *Snapshot) error {
 	for i, id := range ids {
 		g.Go(func() error {
 			var err error
-			found[i], problems[i], err = r.loadTimeline(ctx, id)
+			found[i], problems[i], err = r.loadTimeline(ctx, id, s.lastBackupOn(id))
 			return err
 		})
 	}
@@ -114,13 +136,24 @@ func (r *Reader) loadTimelines(ctx context.Context, s *Snapshot) error {
 	return nil
 }
 
+// lastBackupOn is the log in which the newest backup of a timeline ended; 0: there
+// is none.
+func (s *Snapshot) lastBackupOn(tli wal.TimelineID) (log uint32) {
+	for _, b := range s.Backups {
+		if b.StopTimeline == tli {
+			log = max(log, uint32(b.StopLSN>>32))
+		}
+	}
+	return log
+}
+
 // loadTimeline lists one timeline and reads its history.
-func (r *Reader) loadTimeline(ctx context.Context, id wal.TimelineID) (Timeline, []Problem, error) {
+func (r *Reader) loadTimeline(ctx context.Context, id wal.TimelineID, near uint32) (Timeline, []Problem, error) {
 	t := Timeline{ID: id}
 	// What is listed in several steps can change in between: a hole is believed
 	// when it is there again and again.
 	for range attempts {
-		if err := r.loadWAL(ctx, &t); err != nil {
+		if err := r.loadWAL(ctx, &t, near); err != nil {
 			return t, nil, err
 		}
 		if !t.broken() {
@@ -134,31 +167,40 @@ func (r *Reader) loadTimeline(ctx context.Context, id wal.TimelineID) (Timeline,
 // attempts bounds how often something is looked for that can be replaced meanwhile.
 const attempts = 4
 
-// loadWAL lists a timeline's segments and fragments.
-func (r *Reader) loadWAL(ctx context.Context, t *Timeline) error {
-	t.Ranges, t.Partials = []Range{}, nil
+// loadWAL finds where a timeline's segments begin and end, and lists its fragments
+// and the logs that they and the last segment lie in.
+// near is a log that the last one may be close to.
+func (r *Reader) loadWAL(ctx context.Context, t *Timeline, near uint32) error {
 	// Fragments first: one that is replaced by its segment meanwhile is then seen twice
 	// rather than not at all.
 	live, err := r.archive.Live(ctx, t.ID)
 	if err != nil {
 		return err
 	}
-	runs, err := r.archive.Ranges(ctx, t.ID)
+	first, last, any, err := r.archive.Bounds(ctx, t.ID, near)
 	if err != nil {
 		return err
 	}
-	for _, run := range runs {
-		t.Ranges = append(t.Ranges, NewRange(t.ID, run.First, run.Last, r.inc.SegmentSize, run.Bytes))
+	per := r.inc.SegmentSize.SegmentsPerLog()
+	ends := []uint64{uint64(last)}
+	for _, l := range live {
+		ends = append(ends, l.Segment.Number/per)
 	}
-	partials, err := r.archive.Partials(ctx, t.ID, 0, archive.LastSegment)
-	if err != nil {
-		return err
+	var stretches []Stretch
+	t.sketch(uint64(first)*per, uint64(last)*per+per-1, per, live)
+	if !any {
+		t.listing.unlisted, ends = nil, nil
 	}
-	for _, p := range partials {
-		t.Partials = append(t.Partials, wal.File{Kind: wal.FilePartial, Segment: p.Segment, Timeline: t.ID}.Name())
+	slices.Sort(ends)
+	for _, log := range slices.Compact(ends) {
+		x := Stretch{Timeline: t.ID, First: log * per, Last: log*per + per - 1}
+		if n := len(stretches); n > 0 && stretches[n-1].Last+1 == x.First {
+			stretches[n-1].Last = x.Last
+			continue
+		}
+		stretches = append(stretches, x)
 	}
-	t.SetLive(live)
-	return nil
+	return r.list(ctx, []*Timeline{t}, stretches)
 }
 
 // loadHistory reads a timeline's history file.
@@ -173,7 +215,7 @@ func (r *Reader) loadHistory(ctx context.Context, t *Timeline) ([]Problem, error
 	case errors.Is(err, storage.ErrNotExist):
 		t.HistoryState = HistoryMissing
 		return []Problem{{Object: key, Problem: fmt.Sprintf("timeline %s is archived, but its history file is not", t.ID)}}, nil
-	case err != nil && isStoreFault(err):
+	case err != nil && archive.IsStoreFault(err):
 		return nil, err
 	}
 	var h wal.History
@@ -194,17 +236,6 @@ func (t *Timeline) setHistory(h wal.History) {
 	if p, ok := h.Parent(); ok {
 		t.Parent, t.Switch, t.Reason = p.Timeline, p.End, p.Reason
 	}
-}
-
-// isStoreFault tells what is wrong with the store, with the way to it or with this
-// machine from what is wrong with an object.
-func isStoreFault(err error) bool {
-	var local *archive.ScratchError
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &local) {
-		return true
-	}
-	var e *storage.Error
-	return errors.As(err, &e) && !errors.Is(err, storage.ErrNotExist)
 }
 
 // addBackupTimelines adds the timelines of backups of which nothing is archived.

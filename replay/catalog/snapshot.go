@@ -34,6 +34,9 @@ type Snapshot struct {
 
 	// Details is what has been learned beyond the overview; see Needs.
 	Details Details `json:"-"`
+
+	asked   []Stretch // see Unlisted
+	rollups rollups
 }
 
 // Backup is one complete backup, as its manifest tells.
@@ -59,6 +62,11 @@ type Backup struct {
 	Bytes         int64     `json:"bytes"`
 	StoredBytes   int64     `json:"stored_bytes"`
 	Warnings      []string  `json:"warnings,omitempty"`
+	// MaxPrepared is the server's max_prepared_transactions, without which no
+	// transaction can have been prepared; -1: not known.
+	MaxPrepared int `json:"-"`
+	// Objects is the number of objects it is read from: packs, tables, the manifest.
+	Objects int `json:"-"`
 }
 
 // Incomplete is a backup that was begun and has no manifest.
@@ -101,8 +109,11 @@ type Timeline struct {
 	Ranges []Range `json:"ranges"`
 	// Live are the segments that are not sealed and have fragments, ascending.
 	Live []Live `json:"live,omitempty"`
-	// Partials are the names of partial segments. Recovery never asks for them.
+	// Partials are the names of partial segments. Recovery never asks for them; the
+	// last can stand for the segment it is a part of (Live.Partial).
 	Partials []string `json:"partials,omitempty"`
+
+	listing *listing // nil: all is listed
 }
 
 // Range is an unbroken run of WAL of one timeline. All its segments are complete
@@ -122,6 +133,8 @@ type Range struct {
 	// Segments is how many they are, StoredBytes what they and fragments occupy.
 	Segments    uint64 `json:"segments"`
 	StoredBytes int64  `json:"stored_bytes"`
+
+	assumed bool // not listed yet
 }
 
 // NewRange is the run of the complete segments numbered first to last.
@@ -175,6 +188,7 @@ func (s *Snapshot) Segment(tli wal.TimelineID, number uint64) wal.Segment {
 // Has reports whether recovery is given the segment: it is archived, or fragments
 // of its beginning are and nothing that comes later (see IsOpen).
 func (s *Snapshot) Has(seg wal.Segment) bool {
+	s.ask(seg.Timeline, seg.Number, seg.Number)
 	_, ok := s.rangeOf(seg)
 	return ok
 }

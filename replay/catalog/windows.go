@@ -206,7 +206,7 @@ func (s *Snapshot) EndOfWAL(p Path, first, last uint64) wal.LSN {
 		case ix == nil:
 			return s.EndOf(p.Segment(last))
 		case ix.Tail.LSN != 0:
-			return endBefore(ix.Tail.LSN, s.SegmentSize)
+			return EndBefore(ix.Tail.LSN, s.SegmentSize)
 		case ix.Head.Have == ix.Head.Length && !ix.Head.Overwritten, ix.Head.Overwritten && ix.Records > 0:
 			return ix.EndOfRecords
 		case n <= first:
@@ -222,9 +222,9 @@ const (
 	longHeader  = 40
 )
 
-// endBefore is where the record ended that comes before the one at start. A record
+// EndBefore is where the record ended that comes before the one at start. A record
 // that ends with its page ends at the next page's start, before the header.
-func endBefore(start wal.LSN, size wal.SegmentSize) wal.LSN {
+func EndBefore(start wal.LSN, size wal.SegmentSize) wal.LSN {
 	header := shortHeader
 	if int64(start.Page())%size.Bytes() == 0 {
 		header = longHeader

@@ -27,16 +27,21 @@ func (d *decision) build(o outcome) (*Plan, error) {
 		Backup: o.backup, Timeline: o.path.Timeline,
 		FirstSegment: o.path.Segment(first).Name(), LastSegment: o.path.Segment(last).Name(),
 		Segments: last - first + 1,
-		Settings: d.settings(o.path, last), Follow: d.follow(o.path), Minimums: minimums(o.minimums), Stop: stop,
-		Warnings: d.warnings,
+		Settings: d.settings(o.path, stop, last), Follow: d.follow(o.path), Minimums: minimums(o.minimums), Stop: stop,
 	}
-	end := stop.End
-	if end == 0 {
-		end = d.s.EndOf(o.path.Segment(last))
+	if p.Prepared, err = d.prepared(o, stop); err != nil {
+		return nil, err
 	}
-	p.Path = stretches(o.path, o.backup.StartLSN, max(end, o.backup.StopLSN), first, last)
-	p.StoredBytes, p.Fragments = d.stored(o.path, first, last)
-	p.Warnings = append(p.Warnings, d.caveats(o)...)
+	p.Path = stretches(o.path, o.backup.StartLSN, max(stop.End, o.backup.StopLSN), first, last)
+	p.Copies = d.copies(o, last)
+	var live uint64
+	p.StoredBytes, p.Fragments, live = d.stored(o.path, first, last)
+	if l, ok := d.s.LiveSegment(o.path.Segment(last)); ok && l.Partial {
+		p.Partial = l.Segment + ".partial"
+	}
+	p.Objects = int64(o.backup.Objects+p.Fragments) + int64(p.Segments-live)
+	p.DownloadBytes = o.backup.StoredBytes + p.StoredBytes
+	p.Warnings = slices.Concat(d.warnings, d.caveats(o))
 	return p, nil
 }
 
@@ -44,7 +49,7 @@ func (d *decision) build(o outcome) (*Plan, error) {
 func (d *decision) lastNeeded(o outcome) uint64 {
 	size := d.s.SegmentSize
 	last := o.lastNumber
-	if d.t.Kind != Latest && o.hit.end != 0 {
+	if d.t.Kind != Latest {
 		last = size.PrevNumber(o.hit.end)
 	}
 	return max(last, size.PrevNumber(o.backup.StopLSN))
@@ -53,59 +58,42 @@ func (d *decision) lastNeeded(o outcome) uint64 {
 // stop predicts where recovery stops.
 func (d *decision) stop(o outcome, first uint64) (Stop, error) {
 	h := o.hit
-	s := Stop{Before: d.t.stopsBefore(), LSN: h.lsn, End: h.end, Exact: h.exact, Time: h.time()}
+	s := Stop{Before: h.before, LSN: h.lsn, End: h.end, Time: h.time(), Evidence: h.evidence}
 	if s.Before {
-		s.End = h.lsn
+		s.End = d.endBefore(h)
 	}
 	kept := h.lsn + 1 // transactions that start before it are replayed
 	switch {
 	case d.t.Kind == Latest:
 		s.LSN, kept = 0, math.MaxUint64
-	case d.t.Kind == Immediate:
+	case h.lsn == 0:
 		kept = h.end
-	case s.Before || !h.exact:
+	case s.Before:
 		kept = h.lsn
 	}
 	switch {
 	case h.tx != nil:
 		s.XID = h.tx.XID
+		if d.t.Kind == XID && d.t.XID != s.XID {
+			s.Subtransaction = d.t.XID
+		}
 	case h.landmark != nil:
 		s.Name = h.landmark.Name
 	}
-	s.Timeline = o.path.TimelineAt(max(h.lsn, max(s.End, 1)-1))
-	tx, err := d.lastTransaction(o.path, first, o.lastNumber, kept)
-	if err != nil {
+	s.Timeline = o.path.TimelineAt(max(s.End, 1) - 1)
+	if err := d.neighbours(o, first, kept, &s); err != nil {
 		return Stop{}, err
 	}
-	s.LastKept = transaction(tx)
-	if d.t.Kind == Latest || (!s.Before && !h.exact) {
-		return s, nil
-	}
-	s.FirstLost, err = d.firstLost(o, kept)
-	return s, err
+	return s, nil
 }
 
-// firstLost is the first commit or abort that is not replayed, if it lies in the
-// last segment the plan knows.
-func (d *decision) firstLost(o outcome, from wal.LSN) (*Transaction, error) {
-	if o.hit.tx != nil && o.hit.tx.Kind.Ends() && o.hit.lsn >= from {
-		return transaction(o.hit.tx), nil
+// endBefore is where the record ends that is replayed last if recovery stops before a hit.
+func (d *decision) endBefore(h hit) wal.LSN {
+	if l := h.landmark; l != nil && l.Kind == index.OverwriteContrecord {
+		// It follows a record that was never finished, which began here.
+		return catalog.EndBefore(l.Redo, d.s.SegmentSize)
 	}
-	seg := o.path.Segment(o.lastNumber)
-	ix := d.s.Details.Indexes[seg]
-	if ix == nil || ix.Commits+ix.Aborts == 0 {
-		return nil, nil
-	}
-	list, err := d.transactions(seg)
-	if err != nil {
-		return nil, err
-	}
-	for _, t := range list {
-		if t.LSN >= from && t.Kind.Ends() {
-			return transaction(&t), nil
-		}
-	}
-	return nil, nil
+	return catalog.EndBefore(h.lsn, d.s.SegmentSize)
 }
 
 func transaction(t *index.Transaction) *Transaction {
@@ -119,25 +107,23 @@ func transaction(t *index.Transaction) *Transaction {
 	}
 }
 
-// settings make PostgreSQL stop where the plan says. All kinds of targets are
-// set, those not meant to nothing: a restored postgresql.auto.conf may still hold one
-// from an earlier restore, and PostgreSQL refuses two. last is the last segment needed.
-func (d *decision) settings(p catalog.Path, last uint64) []Setting {
+// settings make PostgreSQL stop where the plan says: at one record, whatever kind of
+// target it stands for. All kinds of targets are set, those not meant to nothing: a
+// restored postgresql.auto.conf may still hold one from an earlier restore, and
+// PostgreSQL refuses two. last is the last segment needed.
+func (d *decision) settings(p catalog.Path, stop Stop, last uint64) []Setting {
 	values := map[Kind]string{}
-	switch d.t.Kind {
-	case Time:
-		values[Time] = d.t.Time.Format("2006-01-02 15:04:05.000000-07")
-	case Immediate:
+	switch {
+	case stop.LSN != 0:
+		values[LSN] = stop.LSN.String()
+	case d.t.Kind == Immediate:
 		values[Immediate] = "immediate"
-	case Latest:
-	default:
-		values[d.t.Kind] = d.t.Value()
 	}
 	targets := []Setting{
 		{"recovery_target", values[Immediate]},
-		{"recovery_target_name", values[Name]},
-		{"recovery_target_time", values[Time]},
-		{"recovery_target_xid", values[XID]},
+		{"recovery_target_name", ""},
+		{"recovery_target_time", ""},
+		{"recovery_target_xid", ""},
 		{"recovery_target_lsn", values[LSN]},
 	}
 	// PostgreSQL applies the lines in their order, and complains of a second
@@ -145,7 +131,7 @@ func (d *decision) settings(p catalog.Path, last uint64) []Setting {
 	// (assign_recovery_target_lsn and its like): the empty ones come first.
 	slices.SortStableFunc(targets, func(a, b Setting) int { return len(a.Value) - len(b.Value) })
 	list := slices.Concat(targets, []Setting{
-		{"recovery_target_inclusive", strconv.FormatBool(!d.t.Exclusive)},
+		{"recovery_target_inclusive", strconv.FormatBool(!stop.Before)},
 		{"recovery_target_timeline", timelineSetting(p)},
 	})
 	if d.s.Major >= prefetchSince && d.breaksAfter(p, last) {
@@ -158,7 +144,11 @@ func (d *decision) settings(p catalog.Path, last uint64) []Setting {
 // (access/transam/xlogprefetcher.c).
 const prefetchSince = 15
 
-// breaksAfter tells whether there is a segment that recovery cannot have behind
+// readAhead bounds how far PostgreSQL can read ahead, in bytes: the largest
+// wal_decode_buffer_size there is, and the largest record.
+const readAhead = 2 << 30
+
+// breaksAfter tells whether there is a segment that recovery cannot have close behind
 // the last one it needs. PostgreSQL reading ahead would ask for it before it
 // has come to the target, be refused, and give up.
 func (d *decision) breaksAfter(p catalog.Path, last uint64) bool {
@@ -166,8 +156,9 @@ func (d *decision) breaksAfter(p catalog.Path, last uint64) bool {
 	if !any || end <= last {
 		return false
 	}
+	end = min(end, last+1+uint64(readAhead/d.s.SegmentSize.Bytes()))
 	for seg := range d.s.Details.Unreadable {
-		if seg.Number > last && p.Segment(seg.Number) == seg {
+		if seg.Number > last && seg.Number <= end && p.Segment(seg.Number) == seg {
 			return true
 		}
 	}
@@ -243,8 +234,8 @@ func stretches(p catalog.Path, from, to wal.LSN, first, last uint64) []Stretch {
 }
 
 // stored is what the segments occupy: of the sealed ones of each run the share
-// that is needed, an estimate; and how many fragments stand for the others.
-func (d *decision) stored(p catalog.Path, first, last uint64) (bytes int64, fragments int) {
+// that is needed, an estimate; and how many fragments stand for the others, which are live.
+func (d *decision) stored(p catalog.Path, first, last uint64) (bytes int64, fragments int, live uint64) {
 	for _, t := range d.s.Timelines {
 		for _, r := range t.Ranges {
 			sealed, sum := r.Segments, r.StoredBytes
@@ -255,7 +246,7 @@ func (d *decision) stored(p catalog.Path, first, last uint64) (bytes int64, frag
 				}
 				sealed, sum = sealed-1, sum-l.StoredBytes
 				if p.Overlap(t.ID, max(first, l.Number), min(last, l.Number)) > 0 {
-					needed--
+					needed, live = needed-1, live+1
 					bytes, fragments = bytes+l.StoredBytes, fragments+l.Fragments
 				}
 			}
@@ -266,7 +257,7 @@ func (d *decision) stored(p catalog.Path, first, last uint64) (bytes int64, frag
 			}
 		}
 	}
-	return bytes, fragments
+	return bytes, fragments, live
 }
 
 // caveats are what a person may not expect of the plan.
@@ -315,6 +306,31 @@ func (d *decision) otherBranches(p *Plan) []string {
 		}
 	}
 	return list
+}
+
+// mayWarnOfBranches tells whether otherBranches can have anything to say: a timeline
+// that was left has WAL of after the fork, and for a time target the way chosen has nothing
+// between the fork and the stop. To look closer takes a listing of all WAL.
+func (d *decision) mayWarnOfBranches(p *Plan) bool {
+	mine, err := d.s.Path(p.Timeline)
+	if err != nil || d.t.Kind != Time && !newestByDefault(d.t) {
+		return false
+	}
+	return slices.ContainsFunc(d.s.Timelines, func(t catalog.Timeline) bool {
+		other, err := d.s.Path(t.ID)
+		if err != nil {
+			return false
+		}
+		fork, ok := mine.Divergence(other)
+		last, any := d.s.LastOn(other)
+		switch {
+		case !ok || !any || d.s.EndOf(other.Segment(last)) <= fork:
+			return false
+		case d.t.Kind == Time:
+			return p.Stop.LSN >= fork && (p.Stop.LastKept == nil || p.Stop.LastKept.LSN < fork)
+		}
+		return true
+	})
 }
 
 // newestByDefault tells whether the timeline decides what the target is, and

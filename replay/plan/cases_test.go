@@ -221,7 +221,7 @@ func TestTooLate(t *testing.T) {
 	c, _ := simple()
 	c.archive(t, everything)
 	refusal[*plan.UnreachableError](t, c, plan.Target{Kind: plan.Time, Time: at(30)},
-		"the last commit or rollback in the archived WAL (on the way to timeline 1) was at 2026-11-22 12:11:00+00", "--latest")
+		"ends at 0/300000", "the latest time in it is 2026-11-22 12:11:00+00", "--latest")
 	// The very last commit can only be kept by --latest, by its id or position.
 	refusal[*plan.UnreachableError](t, c, plan.Target{Kind: plan.Time, Time: at(11)}, "12:11:00")
 	c.mustPlan(t, plan.Target{Kind: plan.Time, Time: at(11), Exclusive: true})
@@ -231,7 +231,7 @@ func TestTooLate(t *testing.T) {
 	idle.backupAt(b, 0)
 	idle.endSegment(b)
 	idle.archive(t, everything)
-	refusal[*plan.UnreachableError](t, idle, plan.Target{Kind: plan.Time, Time: at(30)}, "no commit or rollback is in the archived WAL")
+	refusal[*plan.UnreachableError](t, idle, plan.Target{Kind: plan.Time, Time: at(30)}, "the latest time in it is 2026-11-22 12:00:00+00")
 }
 
 func TestNoWAL(t *testing.T) {

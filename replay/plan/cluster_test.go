@@ -32,7 +32,9 @@ type logged struct {
 	lsn, end wal.LSN
 	kind     recordKind
 	xid      uint32
+	subs     []uint32 // its subtransactions
 	time     time.Time
+	stamp    time.Time // of a record that ends no transaction
 	name     string
 	redo     wal.LSN // backupEnd
 }
@@ -98,6 +100,7 @@ func (c *cluster) fork(b *branch) {
 	child := &branch{Builder: b.Fork(tli, "no recovery target specified"), log: slices.Clone(b.log)}
 	c.tick(2)
 	c.note(child, otherRecord)(child.EndOfRecovery(b.Timeline(), c.clock))
+	child.last().stamp = c.clock.Truncate(time.Microsecond)
 	c.branches = append(c.branches, child)
 }
 
@@ -125,7 +128,7 @@ func (c *cluster) write(b *branch) {
 	case n < 10:
 		name := fmt.Sprintf("point %d", c.r.IntN(12))
 		c.note(b, restorePoint)(b.RestorePoint(name, c.clock))
-		b.last().name = name
+		b.last().name, b.last().stamp = name, c.clock.Truncate(time.Microsecond)
 	case n < 12:
 		c.endSegment(b)
 	case n < 13:
@@ -156,7 +159,7 @@ func (c *cluster) toBoundary(b *branch) {
 	if c.r.IntN(4) == 0 {
 		name := "point on the edge"
 		c.note(b, restorePoint)(b.RestorePoint(name, c.clock))
-		b.last().name = name
+		b.last().name, b.last().stamp = name, c.clock.Truncate(time.Microsecond)
 		return
 	}
 	c.transaction(b)
@@ -167,18 +170,29 @@ func (c *cluster) toBoundary(b *branch) {
 func (c *cluster) transaction(b *branch) {
 	c.xid++
 	xid, when := c.xid, c.clock.Add(-time.Duration(c.r.IntN(2000))*time.Millisecond)
-	x := waltest.Transaction{Subxacts: make([]uint32, c.r.IntN(200))}
+	x := waltest.Transaction{Subxacts: c.subtransactions()}
 	if c.r.IntN(4) == 0 {
 		gid := fmt.Sprintf("g%d", xid)
 		c.note(b, otherRecord)(b.Prepare(xid, 5, gid, when))
-		x = waltest.Transaction{Prepared: xid, GID: gid}
+		b.last().stamp = when.Truncate(time.Microsecond)
+		x.Prepared, x.GID = xid, gid
 	}
 	if c.r.IntN(3) == 0 {
 		c.note(b, endOfTransaction)(b.AbortWith(xid, when, x))
 	} else {
 		c.note(b, endOfTransaction)(b.CommitWith(xid, when, x))
 	}
-	b.last().xid, b.last().time = xid, when.Truncate(time.Microsecond)
+	b.last().xid, b.last().subs, b.last().time = xid, x.Subxacts, when.Truncate(time.Microsecond)
+}
+
+// subtransactions gets ids for the subtransactions of the current one: none, a few or many.
+func (c *cluster) subtransactions() []uint32 {
+	subs := make([]uint32, []int{0, 0, 0, c.r.IntN(4), c.r.IntN(200)}[c.r.IntN(5)])
+	for i := range subs {
+		c.xid++
+		subs[i] = c.xid
+	}
+	return subs
 }
 
 // backup begins a backup on a branch, or ends the one that runs.
@@ -192,6 +206,7 @@ func (c *cluster) backup(b *branch) {
 		}
 		checkpoint, end := b.OnlineCheckpoint(redo, began)
 		c.note(b, otherRecord)(checkpoint, end)
+		b.last().stamp = began.Truncate(time.Second)
 		b.open = append(b.open, catalog.Backup{
 			Timeline: b.Timeline(), StartLSN: redo, CheckpointLSN: checkpoint,
 			StartTime: began.Add(time.Duration(c.r.IntN(4)-2) * time.Second), FromStandby: c.r.IntN(3) == 0,
@@ -314,6 +329,18 @@ func fill(s *catalog.Snapshot, n plan.Needs, indexes map[wal.Segment]*index.Inde
 			}
 		}
 	}
+	for _, scan := range n.Scans {
+		x := s.Details.NewScan(scan)
+		for n := scan.From; n <= scan.To; n++ {
+			if seg := scan.Path.Segment(n); s.Has(seg) {
+				ix, err := read(seg)
+				if err := x.Add(seg, ix, err); err != nil {
+					return err
+				}
+			}
+		}
+		x.End()
+	}
 	for i, list := range [][]wal.Segment{n.Segments, n.Transactions} {
 		for _, seg := range list {
 			if ix, err := read(seg); err != nil {
@@ -329,21 +356,52 @@ func fill(s *catalog.Snapshot, n plan.Needs, indexes map[wal.Segment]*index.Inde
 	return nil
 }
 
+// find answers what a plan asks of records that are in no index.
+func (c *cluster) find(t *testing.T, s *catalog.Snapshot, queries []catalog.RecordQuery) {
+	t.Helper()
+	for _, q := range queries {
+		var found *logged
+		for i, l := range c.branch(q.Segment.Timeline).log {
+			if !q.Segment.Contains(l.lsn) || q.Before && l.lsn >= q.At || !q.Before && l.lsn < q.At {
+				continue
+			}
+			if found == nil || q.Before {
+				found = &c.branch(q.Segment.Timeline).log[i]
+			}
+		}
+		if found == nil || found.end > q.Segment.End() {
+			t.Fatalf("asks for a record that no index promises: %+v", q)
+		}
+		s.Details.AddRecord(q, catalog.RecordSpan{LSN: found.lsn, End: found.end})
+	}
+}
+
 // make plans with what is in memory. A decision that does not come to an end is an error.
 func (c *cluster) make(t *testing.T, target plan.Target) (*plan.Plan, error) {
 	t.Helper()
 	s := *c.snapshot
 	s.Details = catalog.Details{}
+	return c.makeOn(t, &s, target)
+}
+
+// makeOn plans on a snapshot of which all is listed, or one that is Sketched.
+func (c *cluster) makeOn(t *testing.T, s *catalog.Snapshot, target plan.Target) (*plan.Plan, error) {
+	t.Helper()
 	for c.rounds = range 1000 {
-		n, err := plan.Need(&s, target)
+		n, err := plan.Need(s, target)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if n.Empty() {
-			return plan.Make(&s, target)
+			return plan.Make(s, target)
 		}
-		if err := fill(&s, n, c.indexes, c.wrong); err != nil {
+		s.Reveal(c.snapshot, n.Lists)
+		if err := fill(s, n, c.indexes, c.wrong); err != nil {
 			t.Fatal(err)
+		}
+		c.find(t, s, n.Records)
+		for _, q := range n.Prepared {
+			s.Details.AddPrepared(q, catalog.PreparedState{})
 		}
 	}
 	t.Fatalf("%s: needs without end", target)

@@ -18,6 +18,9 @@ type Point struct {
 	What string `json:"what"`
 	// Flags restore exactly to it: the command line's target, such as "--lsn 0/3000028".
 	Flags string `json:"flags"`
+	// TimeFlags name it by its time, where there is one and it is a choice of several:
+	// what was committed by then is restored, whatever lies between in the WAL.
+	TimeFlags string `json:"time_flags,omitempty"`
 }
 
 func (p Point) String() string {
@@ -34,8 +37,8 @@ type GapError struct {
 	Gaps []catalog.Gap `json:"gaps"`
 	// Backup is the id of the backup that the way began at.
 	Backup string `json:"backup"`
-	// Advice says what to do besides; "": nothing.
-	Advice string `json:"hint,omitempty"`
+	// Advice says what would make the target reachable, as a sentence without a full stop.
+	Advice string `json:"hint"`
 	// Before is the last known moment that can be reached before the first hole,
 	// After the first after it; nil: there is none.
 	Before  *Point           `json:"before,omitempty"`
@@ -51,7 +54,7 @@ type UnreachableError struct {
 	// Before and After are the nearest moments that can be reached; nil: there is none.
 	Before *Point `json:"before,omitempty"`
 	After  *Point `json:"after,omitempty"`
-	// Advice says what to do; "": nothing can be done.
+	// Advice says what to do, or what would make the target reachable; "": nothing would.
 	Advice  string           `json:"hint,omitempty"`
 	Windows []catalog.Window `json:"reachable"`
 }
@@ -108,30 +111,46 @@ func (e *GapError) Error() string {
 	return fmt.Sprintf("%s cannot be reached from backup %s: %s", e.Target, e.Backup, catalog.DescribeGaps(e.Gaps))
 }
 
-// Hint tells the nearest moments that can be reached.
-func (e *GapError) Hint() string { return nearest(e.Advice, e.Before, e.After) }
+// Hint tells what would make the target reachable.
+func (e *GapError) Hint() string { return e.Advice + "." }
+
+// Choices are the nearest moments that can be reached.
+func (e *GapError) Choices() []Choice { return choices(e.Before, e.After) }
 
 // Error gives the reason.
 func (e *UnreachableError) Error() string {
 	return fmt.Sprintf("%s cannot be reached: %s", e.Target, e.Reason)
 }
 
-// Hint tells what to do, and the nearest moments that can be reached.
-func (e *UnreachableError) Hint() string { return nearest(e.Advice, e.Before, e.After) }
+// Hint tells what to do, or what would make the target reachable.
+func (e *UnreachableError) Hint() string { return sentence(e.Advice) }
 
-// nearest puts an advice and the neighbouring moments into sentences.
-func nearest(advice string, before, after *Point) string {
-	var parts []string
-	if advice != "" {
-		parts = append(parts, advice+".")
+// Choices are the nearest moments that can be reached.
+func (e *UnreachableError) Choices() []Choice { return choices(e.Before, e.After) }
+
+func sentence(advice string) string {
+	if advice == "" {
+		return ""
 	}
+	return advice + "."
+}
+
+// Choice is a moment that can be reached in place of a target that was refused.
+type Choice struct {
+	// Label says what it is to the target: "before" or "after" it, or "one of" several.
+	Label string
+	Point
+}
+
+func choices(before, after *Point) []Choice {
+	var list []Choice
 	if before != nil {
-		parts = append(parts, fmt.Sprintf("The nearest moment before: %s (%s).", before, before.Flags))
+		list = append(list, Choice{"before", *before})
 	}
 	if after != nil {
-		parts = append(parts, fmt.Sprintf("The nearest moment after: %s (%s).", after, after.Flags))
+		list = append(list, Choice{"after", *after})
 	}
-	return strings.Join(parts, " ")
+	return list
 }
 
 // Error lists where the name occurs.
@@ -152,11 +171,16 @@ func (e *AmbiguousError) Error() string {
 
 // Hint tells how to name each.
 func (e *AmbiguousError) Hint() string {
-	flags := make([]string, len(e.Points))
+	return "Name the one that is meant by its position, or by its time for what was committed by then."
+}
+
+// Choices are the places at which the name was used.
+func (e *AmbiguousError) Choices() []Choice {
+	list := make([]Choice, len(e.Points))
 	for i, p := range e.Points {
-		flags[i] = p.Flags
+		list[i] = Choice{"one of", p}
 	}
-	return "Name the one that is meant by its position: " + strings.Join(flags, ", or ") + "."
+	return list
 }
 
 // Error lists the backups and why each cannot serve.
@@ -187,6 +211,9 @@ func (e *NoBackupError) Error() string {
 	}
 	return b.String()
 }
+
+// Choices are none: there is nothing to start from.
+func (e *NoBackupError) Choices() []Choice { return nil }
 
 // Hint tells what to do.
 func (e *NoBackupError) Hint() string {

@@ -32,6 +32,7 @@ type outcome struct {
 	verdict verdict
 	reason  string       // unusable, early
 	hole    *catalog.Gap // broken
+	minimal bool         // broken, by wal_level=minimal
 	hit     hit          // found
 	// lastNumber is the last segment that was walked over soundly: where the
 	// archive ends (absent) or breaks (broken).
@@ -42,11 +43,16 @@ type outcome struct {
 
 // hit is where recovery stops.
 type hit struct {
-	// lsn is where the record starts, end the position after it; 0: not known.
+	// lsn is where the record starts, end the position after it. For Latest both
+	// are where the WAL ends. lsn is 0 where a standby's backup becomes consistent in
+	// the midst of a record that began before its redo point.
 	lsn, end wal.LSN
-	exact    bool
+	// before: recovery stops before it replays the record.
+	before   bool
 	tx       *index.Transaction
 	landmark *index.Landmark
+	// evidence is why a time that no commit is later than has passed all the same.
+	evidence *Evidence
 }
 
 // evaluation tries one candidate: it replays the indexes from the backup's redo
@@ -133,8 +139,22 @@ func (e *evaluation) goal() uint64 {
 		return max(stop, last)
 	case e.d.t.Kind == LSN && e.d.t.LSN >= e.backup.StopLSN:
 		return size.Number(e.d.t.LSN)
+	case e.d.t.Kind == Time:
+		return max(stop, size.Number(e.nextBackup()))
 	}
 	return stop
+}
+
+// nextBackup is where the first backup on the path begins that was begun after the
+// time that is the target: it will not lie far behind. 0: there is none.
+func (e *evaluation) nextBackup() wal.LSN {
+	var next wal.LSN
+	for _, b := range e.d.s.Backups {
+		if b.StartTime.After(e.d.t.Time) && b.StartLSN > e.backup.StopLSN && e.path.Belongs(b) == "" && (next == 0 || b.StartLSN < next) {
+			next = b.StartLSN
+		}
+	}
+	return next
 }
 
 // learn takes from the current segment what decides whether the backup is sound.
@@ -260,7 +280,7 @@ func (e *evaluation) judge(h hit) (outcome, error) {
 		o.reason = why
 		return o, nil
 	}
-	if m := e.minimal; m != nil && (m.LSN < h.lsn || (m.LSN == h.lsn && !e.d.t.stopsBefore())) {
+	if m := e.minimal; m != nil && (m.LSN < h.lsn || (m.LSN == h.lsn && !h.before)) {
 		return e.minimalHole(m), nil
 	}
 	wrong, err := e.d.base(e.backup.ID)
@@ -280,15 +300,21 @@ func (e *evaluation) judge(h hit) (outcome, error) {
 	return o, nil
 }
 
+// judgeOr is judge for a hit, unless there is an error.
+func (e *evaluation) judgeOr(h *hit, err error) (outcome, error) {
+	if err != nil {
+		return outcome{}, err
+	}
+	return e.judge(*h)
+}
+
 // isEarly reports whether recovery would stop before it is consistent, which
 // PostgreSQL refuses ("requested recovery stop point is before consistent recovery point").
 func (e *evaluation) isEarly(h hit) bool {
 	switch {
 	case e.d.t.Kind == Latest || e.d.t.Kind == Immediate:
 		return false
-	case e.d.t.stopsBefore():
-		return h.lsn < e.backup.StopLSN
-	case h.end == 0: // an LSN in between: the record starts there or later
+	case h.before:
 		return h.lsn < e.backup.StopLSN
 	}
 	return !e.consistentAfter(h.end)
@@ -315,7 +341,7 @@ func (e *evaluation) minimalHole(m *index.Landmark) outcome {
 		fmt.Sprintf("from %s on the server ran with wal_level=minimal, and such WAL cannot be replayed", m.LSN))
 	gap.Start = m.LSN
 	o := e.outcome(broken)
-	o.hole = &gap
+	o.hole, o.minimal = &gap, true
 	return o
 }
 
@@ -339,6 +365,11 @@ func (e *evaluation) ended(hole *catalog.Gap) (outcome, error) {
 		o.reason = why
 		return o, nil
 	}
+	if e.d.t.Kind == Time {
+		if h, err := e.passed(); err != nil || h != nil {
+			return e.judgeOr(h, err)
+		}
+	}
 	if hole == nil && e.d.t.Kind == Latest {
 		hole = e.stray()
 	}
@@ -348,7 +379,7 @@ func (e *evaluation) ended(hole *catalog.Gap) (outcome, error) {
 		return o, nil
 	}
 	if e.d.t.Kind == Latest {
-		return e.judge(hit{end: e.endOfWAL(), lsn: e.endOfWAL(), exact: true})
+		return e.judge(hit{end: e.endOfWAL(), lsn: e.endOfWAL()})
 	}
 	return e.outcome(absent), nil
 }
@@ -367,6 +398,10 @@ func (e *evaluation) stray() *catalog.Gap {
 	}
 	for _, sp := range e.path.Spans {
 		older := wal.Segment{Timeline: sp.Timeline, Number: seg.Number, Size: seg.Size}
+		// A partial one it is only given at the end of its own timeline.
+		if l, ok := e.d.s.LiveSegment(older); ok && l.Partial {
+			continue
+		}
 		if sp.Timeline >= last.Timeline && sp.Timeline < seg.Timeline && e.d.s.Has(older) {
 			gap := catalog.NewGap(seg, seg.Number, "")
 			return &gap

@@ -3,16 +3,10 @@ package plan
 import (
 	"time"
 
+	"github.com/walden-pg/walden/replay/catalog"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/index"
 )
-
-// stopsBefore reports whether recovery stops before the record it meets.
-// recoveryStopsBefore does so for times always (inclusive ones too: the record met
-// is the first that is too late) and for exclusive ids and positions.
-func (t Target) stopsBefore() bool {
-	return t.Kind == Time || (t.Exclusive && (t.Kind == XID || t.Kind == LSN))
-}
 
 // beyond reports whether a transaction that ended at the time stops recovery.
 func (t Target) beyond(at time.Time) bool {
@@ -35,7 +29,7 @@ func (e *evaluation) look() (*hit, error) {
 		if e.walk.number() < size.PrevNumber(e.backup.StopLSN) || e.endOfWAL() < e.backup.StopLSN {
 			return nil, nil
 		}
-		return e.consistency(), nil
+		return e.consistency()
 	case XID, Name:
 		if e.walk.number() < max(size.PrevNumber(e.fixed.end), size.PrevNumber(e.backup.StopLSN)) {
 			return nil, nil
@@ -56,18 +50,29 @@ func (e *evaluation) lookTime() (*hit, error) {
 	if tx == nil || err != nil {
 		return nil, err
 	}
-	return &hit{lsn: tx.LSN, end: tx.End, exact: true, tx: tx}, nil
+	return &hit{lsn: tx.LSN, end: tx.End, before: true, tx: tx}, nil
 }
 
 // consistency is where an immediate target stops: after the record with which
-// the cluster becomes consistent.
-func (e *evaluation) consistency() *hit {
-	h := &hit{end: e.backup.StopLSN, exact: true}
-	if e.backupEnd != nil && !e.backup.FromStandby {
-		h.lsn, h.landmark = e.backupEnd.LSN, e.backupEnd
-		h.end = max(h.end, e.backupEnd.End)
+// the cluster becomes consistent. The error is errNeeds.
+func (e *evaluation) consistency() (*hit, error) {
+	stop := e.backup.StopLSN
+	if end := e.backupEnd; end != nil && !e.backup.FromStandby {
+		return &hit{lsn: end.LSN, end: max(stop, end.End), landmark: end}, nil
 	}
-	return h
+	// Of a standby's backup: the first record that ends at its minRecoveryPoint or later.
+	seg := e.path.Segment(e.d.s.SegmentSize.PrevNumber(stop))
+	ix := e.d.s.Details.Indexes[seg]
+	if ix == nil || ix.FirstRecord == 0 || ix.FirstRecord >= stop {
+		if seg.Number > e.walk.first {
+			link := e.d.s.Details.Links[catalog.Link{From: e.path.Segment(seg.Number - 1), To: seg}]
+			if j := link.Joined; j != nil && j.LSN != 0 && j.End >= stop {
+				return &hit{lsn: j.LSN, end: j.End, tx: j.Transaction, landmark: j.Landmark}, nil
+			}
+		}
+		return &hit{end: stop}, nil
+	}
+	return e.d.record(catalog.RecordQuery{Segment: seg, At: stop, Before: true})
 }
 
 // lookLSN finds the first record that starts at the position or later, and is
@@ -75,50 +80,63 @@ func (e *evaluation) consistency() *hit {
 func (e *evaluation) lookLSN() (*hit, error) {
 	t := max(e.d.t.LSN, e.backup.StartLSN)
 	w := e.walk
+	var h *hit
 	if c := w.crossing; c != nil && c.LSN >= t {
-		return e.describe(hit{lsn: c.LSN, end: c.End, exact: true, tx: c.Transaction, landmark: c.Landmark}), nil
+		h = &hit{lsn: c.LSN, end: c.End, tx: c.Transaction, landmark: c.Landmark}
+	} else {
+		if w.ix.LastComplete == 0 || t > w.ix.LastComplete {
+			return nil, nil
+		}
+		var err error
+		if h, err = e.d.recordAt(w.ix, max(t, w.ix.FirstRecord)); err != nil {
+			return nil, err
+		}
 	}
-	if w.ix.LastComplete == 0 || t > w.ix.LastComplete {
-		return nil, nil
-	}
-	return e.lookInside(t)
+	h.before = e.d.t.Exclusive
+	return h, nil
 }
 
-// lookInside describes the first record at t or later in the current segment,
-// which has one that ends there. Of most records the index does not tell where they start.
-func (e *evaluation) lookInside(t wal.LSN) (*hit, error) {
-	ix := e.walk.ix
-	at := t
-	exact := t == ix.LastComplete
-	if ix.FirstRecord >= t {
-		at, exact = ix.FirstRecord, true
+// recordAt is the first record that starts at the position or later in a segment
+// that has one which ends there. The error is errNeeds.
+func (d *decision) recordAt(ix *index.Index, at wal.LSN) (*hit, error) {
+	h, err := d.listed(ix, at)
+	if h != nil || err != nil {
+		return h, err
 	}
-	list, err := e.d.transactions(ix.Segment)
+	// Most records are in no index.
+	return d.record(catalog.RecordQuery{Segment: ix.Segment, At: at})
+}
+
+// record is the one that a query means. The error is errNeeds.
+func (d *decision) record(q catalog.RecordQuery) (*hit, error) {
+	span, known := d.s.Details.Records[q]
+	if !known {
+		d.needs.Records = append(d.needs.Records, q)
+		return nil, errNeeds
+	}
+	h, err := d.listed(d.s.Details.Indexes[q.Segment], span.LSN)
+	if h == nil && err == nil {
+		h = &hit{lsn: span.LSN, end: span.End}
+	}
+	return h, err
+}
+
+// listed is the record that starts at a position, if the index lists it: a
+// transaction or a landmark. The error is errNeeds.
+func (d *decision) listed(ix *index.Index, at wal.LSN) (*hit, error) {
+	for _, l := range ix.Landmarks {
+		if l.LSN == at {
+			return &hit{lsn: l.LSN, end: l.End, landmark: &l}, nil
+		}
+	}
+	list, err := d.transactions(ix.Segment)
 	if err != nil {
 		return nil, err
 	}
 	for _, x := range list {
 		if x.LSN == at {
-			return e.describe(hit{lsn: x.LSN, end: x.End, exact: true, tx: &x}), nil
+			return &hit{lsn: x.LSN, end: x.End, tx: &x}, nil
 		}
 	}
-	for _, l := range ix.Landmarks {
-		if l.LSN == at {
-			return e.describe(hit{lsn: l.LSN, end: l.End, exact: true, landmark: &l}), nil
-		}
-	}
-	h := hit{lsn: at, exact: exact}
-	if at == ix.LastComplete && ix.Tail.LSN == 0 {
-		h.end = ix.EndOfRecords
-	}
-	return e.describe(h), nil
-}
-
-// describe uses what is known of a backup's end: no record starts between that
-// of the one that ends it and its stop position.
-func (e *evaluation) describe(h hit) *hit {
-	if end := e.backupEnd; end != nil && !h.exact && h.lsn > end.LSN && h.lsn < end.End {
-		h.lsn = end.End
-	}
-	return &h
+	return nil, nil
 }

@@ -22,26 +22,24 @@ type sighting struct {
 // locate finds the one record on the path that the target names. The error
 // refuses the target, or is errNeeds.
 func (d *decision) locate(g group) (hit, error) {
-	last, _ := d.s.LastOn(g.path)
-	to := last
+	ranges := d.searched(g)
 	var seen []sighting
 	// Newest WAL first: a transaction is looked for in older WAL only if it is
 	// not in newer. A name must be looked for everywhere, since it may not be unique.
-	for _, c := range g.candidates {
-		from := d.s.SegmentSize.Number(c.backup.StartLSN)
-		if from > to {
-			continue
+	for i, r := range ranges {
+		ahead := ranges[i:]
+		if d.t.Kind == XID {
+			ahead = ahead[:min(len(ahead), i+firstSearch)]
 		}
-		list, err := d.sightings(g.path, from, to)
+		list, err := d.sightings(g.path, ahead)
 		if err != nil {
 			return hit{}, err
 		}
-		list = slices.DeleteFunc(list, func(x sighting) bool { return x.lsn < c.backup.StartLSN })
+		list = slices.DeleteFunc(list, func(x sighting) bool { return x.lsn < r.start })
 		seen = unique(append(list, seen...))
 		if len(seen) > 0 && d.t.Kind == XID {
 			return seen[len(seen)-1].hit, nil
 		}
-		to = from // once more: a record that crosses into it is seen from before
 	}
 	switch len(seen) {
 	case 1:
@@ -52,6 +50,32 @@ func (d *decision) locate(g group) (hit, error) {
 	return hit{}, d.ambiguous(seen)
 }
 
+// firstSearch is how many ranges are looked through at once at first. It grows with
+// those that were looked through in vain.
+const firstSearch = 4
+
+// searchRange is WAL to look through: the segments numbered from to to, for what
+// lies at start or later.
+type searchRange struct {
+	from, to uint64
+	start    wal.LSN
+}
+
+// searched is the WAL from each backup to the next, newest first.
+func (d *decision) searched(g group) []searchRange {
+	to, _ := d.s.LastOn(g.path)
+	var list []searchRange
+	for _, c := range g.candidates {
+		from := d.s.SegmentSize.Number(c.backup.StartLSN)
+		if from > to {
+			continue
+		}
+		list = append(list, searchRange{from, to, c.backup.StartLSN})
+		to = from // once more: a record that crosses into it is seen from before
+	}
+	return list
+}
+
 // unique puts sightings in order and drops those seen twice.
 func unique(list []sighting) []sighting {
 	slices.SortStableFunc(list, func(a, b sighting) int {
@@ -60,13 +84,23 @@ func unique(list []sighting) []sighting {
 	return slices.CompactFunc(list, func(a, b sighting) bool { return a.lsn == b.lsn && a.timeline == b.timeline })
 }
 
-// sightings looks through the segments numbered from to to along a path, over
-// holes and damaged segments. The error is errNeeds.
-func (d *decision) sightings(p catalog.Path, from, to uint64) ([]sighting, error) {
+// sightings looks through the first of the ranges along a path, over
+// holes and damaged segments. What is lacking is asked for of all of them. The error is errNeeds.
+func (d *decision) sightings(p catalog.Path, ranges []searchRange) ([]sighting, error) {
+	places, known := d.s.Details.Scans[d.scanKey(p, ranges[0])]
+	if !known {
+		for _, r := range ranges {
+			d.s.Holes(p, r.from, r.to) // so that it is listed
+			if key := d.scanKey(p, r); !d.scanned(key) {
+				d.needs.Scans = append(d.needs.Scans, catalog.Scan{ScanKey: key, Path: p, May: d.mayBeIn})
+			}
+		}
+		return nil, errNeeds
+	}
 	var list []sighting
-	for n := from; n <= to; {
-		w := d.newWalk(p, n, to)
-		for w.next <= to {
+	for _, place := range places {
+		w := d.newWalk(p, place.First, place.Last)
+		for w.next <= place.Last {
 			ok, _, err := w.step()
 			if err != nil {
 				return nil, err
@@ -80,31 +114,43 @@ func (d *decision) sightings(p catalog.Path, from, to uint64) ([]sighting, error
 			}
 			list = append(list, found...)
 		}
-		n = d.resume(w, to)
 	}
 	return list, nil
 }
 
-// resume is the number to go on at where a walk has ended before to.
-func (d *decision) resume(w *walk, to uint64) uint64 {
-	seg := w.path.Segment(w.next)
-	switch {
-	case w.next > to:
-		return w.next
-	case !d.s.Has(seg):
-		gap := d.s.Holes(w.path, w.next, to)[0]
-		return d.s.SegmentSize.Number(gap.End)
-	case d.s.Details.Unreadable[seg] != "":
-		return w.next + 1
-	}
-	return w.next // it does not continue the one before: a new walk begins here
+func (d *decision) scanKey(p catalog.Path, r searchRange) catalog.ScanKey {
+	return catalog.ScanKey{Timeline: p.Timeline, From: r.from, To: r.to, What: d.t.String()}
 }
+
+func (d *decision) scanned(key catalog.ScanKey) bool {
+	_, known := d.s.Details.Scans[key]
+	return known
+}
+
+// mayBeIn tells whether what the target names can be in a segment, or in the record
+// that crosses into it: match looks closer.
+func (d *decision) mayBeIn(ix *index.Index, crossing *index.Joined) bool {
+	if d.t.Kind == Name { // all of them: a refusal tells the names there are
+		named := func(l index.Landmark) bool { return l.Kind == index.RestorePoint }
+		return slices.ContainsFunc(ix.Landmarks, named) || crossing != nil && crossing.Landmark != nil && named(*crossing.Landmark)
+	}
+	return d.inRange(ix) || crossing != nil && crossing.Transaction != nil && d.isTarget(*crossing.Transaction)
+}
+
+// inRange tells whether the target's transaction can have ended in a segment.
+func (d *decision) inRange(ix *index.Index) bool {
+	return ix.Commits+ix.Aborts > 0 && ix.MinXID <= d.t.XID && d.t.XID <= ix.MaxXID
+}
+
+// isTarget tells whether the record ended the target's transaction, or the one that it
+// is a subtransaction of.
+func (d *decision) isTarget(t index.Transaction) bool { return t.Is(d.t.XID) }
 
 // match finds what the target names in the walk's current segment.
 func (d *decision) match(w *walk) ([]sighting, error) {
 	var list []sighting
 	add := func(h hit) {
-		h.exact = true
+		h.before = d.t.Exclusive
 		list = append(list, sighting{h, w.path.TimelineAt(h.lsn)})
 	}
 	if d.t.Kind == Name {
@@ -115,10 +161,7 @@ func (d *decision) match(w *walk) ([]sighting, error) {
 		}
 		return list, nil
 	}
-	x := d.t.XID
-	tx, err := w.firstTransaction(
-		func(ix *index.Index) bool { return ix.MinXID <= x && x <= ix.MaxXID },
-		func(t index.Transaction) bool { return t.XID == x && t.Kind.Ends() })
+	tx, err := w.firstTransaction(d.inRange, d.isTarget)
 	if tx != nil {
 		add(hit{lsn: tx.LSN, end: tx.End, tx: tx})
 	}
@@ -132,7 +175,7 @@ func (d *decision) notLocated(g group) error {
 		if err != nil || len(t.Ranges) == 0 {
 			continue
 		}
-		list, err := d.sightings(p, t.Ranges[0].First, t.Ranges[len(t.Ranges)-1].Last)
+		list, err := d.sightings(p, []searchRange{{from: t.Ranges[0].First, to: t.Ranges[len(t.Ranges)-1].Last}})
 		if err != nil {
 			return err
 		}
@@ -150,9 +193,10 @@ func (d *decision) locatedElsewhere(g group, p catalog.Path, x sighting) error {
 		where += " (" + FormatTime(*at) + ")"
 	}
 	if g.path.TimelineAt(x.lsn) != x.timeline {
-		return d.unreachable(
+		e := d.unreachable(
 			fmt.Sprintf("%s on timeline %s, which is not on the way to timeline %s (%s)", where, x.timeline, g.path.Timeline, g.path),
 			fmt.Sprintf("Ask for --timeline %s", p.Timeline))
+		return d.besideFork(g, p, e)
 	}
 	// The younger copy of the segment that a timeline was left in may be missing.
 	if seg := g.path.Segment(d.s.SegmentSize.Number(x.lsn)); !d.s.Has(seg) {
@@ -164,7 +208,8 @@ func (d *decision) locatedElsewhere(g group, p catalog.Path, x sighting) error {
 	if err != nil {
 		return err
 	}
-	e := d.unreachable(where+", before every backup that leads there", "")
+	e := d.unreachable(where+", before every backup that leads there",
+		"An older backup would be needed: a backup reaches only what happened after its end")
 	e.After = after
 	return e
 }
@@ -174,7 +219,7 @@ func (d *decision) nowhere(g group) error {
 	reason, advice := "", ""
 	if d.t.Kind == XID {
 		reason = "no commit or rollback of it is in the archived WAL"
-		advice = "Ids of subtransactions, and of transactions that only read, are never found; " +
+		advice = "A transaction that only read has none; one that was still running, or prepared, where the WAL ends has none yet: " +
 			"a prepared transaction counts from its COMMIT PREPARED or ROLLBACK PREPARED"
 	} else {
 		reason = "no restore point of that name is in the archived WAL"

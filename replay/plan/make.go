@@ -54,19 +54,31 @@ type decision struct {
 func decide(s *catalog.Snapshot, t Target) (*Plan, Needs, error) {
 	t.Time = t.Time.UTC().Truncate(time.Microsecond)
 	d := &decision{s: s, t: t}
+	s.Unlisted() // those of an earlier decision
 	p, err := d.run()
+	branches := p != nil && d.mayWarnOfBranches(p)
+	// What was decided on WAL that has not been listed was a guess, whatever came of it.
+	if lists := s.Unlisted(); len(lists) > 0 {
+		return nil, Needs{Lists: lists}, nil
+	}
 	if errors.Is(err, errNeeds) {
 		return nil, d.needs, nil
 	}
 	// A refusal tells what can be reached, and so does a warning about another
-	// timeline: both want to know the times of the windows' ends.
-	if err != nil || (len(s.Timelines) > 1 && (t.Kind == Time || newestByDefault(t))) {
-		if needs := s.WindowNeeds(); !needs.Empty() {
+	// timeline: both want to know all windows and the times of their ends.
+	if err != nil || branches {
+		needs := s.WindowNeeds()
+		if lists := s.Unlisted(); len(lists) > 0 {
+			return nil, Needs{Lists: lists}, nil
+		}
+		if !needs.Empty() {
 			return nil, needs, nil
 		}
 	}
-	if p != nil {
+	if branches {
 		p.Warnings = append(p.Warnings, d.otherBranches(p)...)
+	}
+	if p != nil {
 		for _, bad := range s.Problems {
 			p.Warnings = append(p.Warnings, fmt.Sprintf("Object %s: %s. This plan does not rely on it.", bad.Object, bad.Problem))
 		}

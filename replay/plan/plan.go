@@ -28,6 +28,19 @@ type Stretch struct {
 	Segments uint64 `json:"segments"`
 }
 
+// Copy is a segment that recovery also needs under another name. Where a timeline
+// begins with a shutdown checkpoint, as after a recovery to a target, the server
+// that replays it reads transactions that are prepared there from pg_wal, as of the
+// timeline that is being left (XlogReadTwoPhaseData in access/transam/twophase.c). In
+// the segment of the switch restore_command was only asked for the younger
+// timeline's copy, and recovery gives up: "requested WAL segment … has already been
+// removed". Up to the switch both copies are the same.
+type Copy struct {
+	// Segment is the file's name in the archive, As the one that it needs in pg_wal.
+	Segment string `json:"segment"`
+	As      string `json:"as"`
+}
+
 // Transaction is a commit or abort.
 type Transaction struct {
 	XID uint32 `json:"xid"`
@@ -47,24 +60,49 @@ type Stop struct {
 	// LSN is where the record starts that stops recovery. For Latest it is 0, and
 	// End is where the WAL ends.
 	LSN wal.LSN `json:"lsn"`
-	// End is the position up to which WAL is replayed: LSN where it stops before,
-	// or the end of the record. 0: not known.
+	// End is the position up to which WAL is replayed, the end of the last record
+	// that is: what pg_last_wal_replay_lsn() says then.
 	End wal.LSN `json:"end"`
-	// Exact: LSN and End are the very ones. Otherwise the target is an LSN within
-	// a segment whose index does not list the record there: recovery stops at
-	// the first record that starts at LSN or after it, which is proved to exist.
-	Exact bool `json:"exact"`
 	// XID, Time and Name are those of the record that stops recovery, if it has them.
 	XID  uint32     `json:"xid,omitempty"`
 	Time *time.Time `json:"time,omitempty"`
 	Name string     `json:"name,omitempty"`
+	// Subtransaction is the transaction id asked for, where it is one of XID's subtransactions.
+	Subtransaction uint32 `json:"subtransaction,omitempty"`
 	// Timeline is the one that the stop lies on.
 	Timeline wal.TimelineID `json:"timeline"`
 	// LastKept is the last commit or abort that is replayed, FirstLost the first
-	// that is not. Either can be nil: there is none, or it is not known because
-	// it lies in WAL that the plan does not need.
+	// that is not. Either can be nil: there is none in the WAL that the plan needs,
+	// nor in a few segments beside it.
 	LastKept  *Transaction `json:"last_kept,omitempty"`
 	FirstLost *Transaction `json:"first_lost,omitempty"`
+	// Counted is the last commit or abort that PostgreSQL counts as replayed
+	// (pg_last_xact_replay_timestamp()): LastKept, unless recovery stops after that very
+	// record, which it then does not count; nil: none from the backup's redo point on.
+	Counted *Transaction `json:"-"`
+	// Evidence is set where the target is a time that is later than every commit
+	// and rollback: a record that shows that the time had passed all the same.
+	Evidence *Evidence `json:"evidence,omitempty"`
+}
+
+// Estimate says how long a restore takes: first the base is downloaded, then
+// PostgreSQL replays the WAL, which it fetches meanwhile. Rates are bytes a second, of the
+// base as it is stored and of WAL; a basis says in words where a rate comes from.
+type Estimate struct {
+	DownloadSeconds float64 `json:"download_seconds"`
+	DownloadRate    float64 `json:"download_rate"`
+	DownloadBasis   string  `json:"download_basis"`
+	ReplaySeconds   float64 `json:"replay_seconds"`
+	ReplayRate      float64 `json:"replay_rate"`
+	ReplayBasis     string  `json:"replay_basis"`
+}
+
+// Evidence is a record with a time that is later than the one asked for.
+type Evidence struct {
+	// What it is, in words.
+	What string    `json:"what"`
+	LSN  wal.LSN   `json:"lsn"`
+	Time time.Time `json:"time"`
 }
 
 // Plan says how to restore, and what has been proved. It encodes as the JSON of
@@ -93,10 +131,20 @@ type Plan struct {
 	Segments     uint64 `json:"segments"`
 	StoredBytes  int64  `json:"stored_bytes"`
 	Fragments    int    `json:"fragments,omitempty"`
+	// Partial is the name of the .partial file that stands for LastSegment, at the end of
+	// a timeline that was left; "": none does.
+	Partial string `json:"partial,omitempty"`
+	// Objects is how many objects are read from the repository, the backup's and those of
+	// the WAL; DownloadBytes is what they occupy there.
+	Objects       int64 `json:"objects"`
+	DownloadBytes int64 `json:"download_bytes"`
+	// Estimate says how long it will take; nil: nobody has estimated it.
+	Estimate *Estimate `json:"estimate,omitempty"`
 
-	// Settings make PostgreSQL follow the plan: every recovery_target setting, the
-	// unused ones with an empty value, and recovery_prefetch where reading ahead
-	// would run into a hole behind the target. They leave to the restore what is
+	// Settings make PostgreSQL follow the plan: whatever the target was, it is told
+	// the position of the record to stop at, as recovery_target_lsn, and the timeline; the
+	// other recovery_target settings are there with an empty value, and recovery_prefetch
+	// where reading ahead would run into a hole behind the target. They leave to the restore what is
 	// not the plan's: restore_command and recovery_target_action.
 	Settings []Setting `json:"settings"`
 	// Follow is the recovery_target_timeline of a standby made by this plan: it
@@ -107,6 +155,12 @@ type Plan struct {
 	// least, where they changed since the backup; the backup's own apply besides.
 	Minimums []Setting `json:"minimums,omitempty"`
 	Stop     Stop      `json:"stop"`
+	// Copies are WAL segments that must lie in pg_wal before recovery begins, under the
+	// names of the timelines that were left in them.
+	Copies []Copy `json:"copies,omitempty"`
+	// Prepared are the transactions that are left prepared at the stop, by the
+	// time they were prepared at: somebody must commit them or roll them back.
+	Prepared []catalog.PreparedTransaction `json:"prepared,omitempty"`
 	// Warnings are sentences about what a person may not expect.
 	Warnings []string `json:"warnings,omitempty"`
 }

@@ -51,14 +51,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, start: map[uint32]wal.LSN{}}
-	var err error
-	w.repo, _, err = repository.Init(t.Context(), mem.New(), repository.Options{})
-	w.ok(err)
-	w.inc, _, err = archive.CreateIncarnation(t.Context(), w.repo, "main", systemID, segment, 17)
-	w.ok(err)
-	w.arch = archive.New(w.repo, w.inc)
-
+	w := emptyWorld(t)
 	b := waltest.NewBuilder(17, systemID, 1, segment)
 	redo, _ := b.CheckpointRedo()
 	checkpoint, _ := b.OnlineCheckpoint(redo, at(0))
@@ -83,8 +76,20 @@ func newWorld(t *testing.T) *world {
 	w.commit(child, 20, at(20))
 	child.Switch()
 	w.store(child)
-	_, err = w.arch.PutHistory(t.Context(), 2, []byte("1\t"+w.fork.String()+"\tno recovery target specified\n"))
+	_, err := w.arch.PutHistory(t.Context(), 2, []byte("1\t"+w.fork.String()+"\tno recovery target specified\n"))
 	w.ok(err)
+	return w
+}
+
+func emptyWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, start: map[uint32]wal.LSN{}}
+	var err error
+	w.repo, _, err = repository.Init(t.Context(), mem.New(), repository.Options{})
+	w.ok(err)
+	w.inc, _, err = archive.CreateIncarnation(t.Context(), w.repo, "main", systemID, segment, 17)
+	w.ok(err)
+	w.arch = archive.New(w.repo, w.inc)
 	return w
 }
 
@@ -123,6 +128,7 @@ func (w *world) backup(redo, checkpoint wal.LSN) {
 		Timeline: 1, StartLSN: redo, CheckpointLSN: checkpoint, StopLSN: w.stop, StopTimeline: 1,
 		WALRanges: []basebackup.WALRange{{Timeline: 1, Start: redo, End: w.stop}},
 		StartTime: at(-1), StopTime: at(0), Label: "test",
+		Settings: map[string]string{"max_prepared_transactions": "0"},
 	})
 	w.ok(err)
 	_, err = w.repo.Put(w.t.Context(), basebackup.ManifestKey(w.inc, backupID), m, repository.ObjectOptions{Kind: frame.KindManifest})
@@ -200,9 +206,10 @@ func TestLatestAndImmediate(t *testing.T) {
 	}
 }
 
-// One target is set, behind those that are emptied, and the timeline is pinned.
+// Every target becomes a position, set behind those that are emptied, and the timeline is pinned.
 func TestSettings(t *testing.T) {
-	p, err := newWorld(t).plan(plan.Target{Kind: plan.XID, XID: 11, Exclusive: true})
+	w := newWorld(t)
+	p, err := w.plan(plan.Target{Kind: plan.XID, XID: 11, Exclusive: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +221,7 @@ func TestSettings(t *testing.T) {
 			lastTarget = s.Name
 		}
 	}
-	if value["recovery_target_xid"] != "11" || lastTarget != "recovery_target_xid" || value["recovery_target_inclusive"] != "false" || value["recovery_target_timeline"] != "2" {
+	if value["recovery_target_lsn"] != w.start[11].String() || lastTarget != "recovery_target_lsn" || value["recovery_target_inclusive"] != "false" || value["recovery_target_timeline"] != "2" {
 		t.Errorf("settings %v", p.Settings)
 	}
 }
@@ -290,13 +297,7 @@ func TestGap(t *testing.T) {
 }
 
 func TestNothing(t *testing.T) {
-	w := &world{t: t}
-	var err error
-	w.repo, _, err = repository.Init(t.Context(), mem.New(), repository.Options{})
-	w.ok(err)
-	w.inc, _, err = archive.CreateIncarnation(t.Context(), w.repo, "main", systemID, segment, 17)
-	w.ok(err)
-	w.arch = archive.New(w.repo, w.inc)
+	w := emptyWorld(t)
 	var none *plan.NoBackupError
 	if _, err := w.plan(plan.Target{Kind: plan.Latest}); !errors.As(err, &none) || !none.Absent() {
 		t.Errorf("an empty repository: %v", err)

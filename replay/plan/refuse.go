@@ -50,10 +50,14 @@ func (d *decision) noBackup(refused []Refused) *NoBackupError {
 func (d *decision) ambiguous(list []sighting) error {
 	e := &AmbiguousError{Target: d.t.String(), Windows: d.s.Windows()}
 	for _, x := range list {
-		e.Points = append(e.Points, Point{
+		p := Point{
 			LSN: x.lsn, Time: x.time(), Timeline: x.timeline,
 			What: d.t.String(), Flags: d.flags(LSN, x.lsn.String()),
-		})
+		}
+		if p.Time != nil {
+			p.TimeFlags = d.flags(Time, "'"+FormatTime(*p.Time)+"'")
+		}
+		e.Points = append(e.Points, p)
 	}
 	return e
 }
@@ -81,9 +85,27 @@ func (d *decision) gap(g group, o outcome) error {
 		return err
 	}
 	return &GapError{
-		Target: d.t.String(), Gaps: []catalog.Gap{*o.hole}, Backup: o.backup.ID,
+		Target: d.t.String(), Gaps: []catalog.Gap{*o.hole}, Backup: o.backup.ID, Advice: fillAdvice(o, after),
 		Before: before, After: after, Windows: d.s.Windows(),
 	}
+}
+
+// fillAdvice says what would close a hole.
+func fillAdvice(o outcome, after *Point) string {
+	var advice string
+	switch {
+	case o.minimal:
+		advice = "What the server did from there on cannot be replayed by anyone"
+	case o.hole.Damaged != "":
+		advice = "It can be reached again when the objects of that WAL have been brought back from a copy of the repository"
+	default:
+		advice = "It can be reached again when that WAL is archived: whoever still has it (the server's pg_wal, a standby, another archive) can " +
+			"`walden wal-push` it"
+	}
+	if after == nil {
+		advice += "; a backup taken now begins a new stretch that can be restored"
+	}
+	return advice
 }
 
 // adviseElsewhere adds to a refusal that a plan can be made on the way to
@@ -121,7 +143,7 @@ func (d *decision) adviseElsewhere(chosen catalog.Path, refused error) error {
 		case errors.As(refused, &beyond):
 			beyond.Advice = advice
 		case errors.As(refused, &gap):
-			gap.Advice = advice
+			gap.Advice += ". " + advice
 		case errors.As(refused, &none):
 			none.Advice = advice
 		}
@@ -138,27 +160,51 @@ func (d *decision) tooLate(g group, o outcome) error {
 		return err
 	}
 	reason := fmt.Sprintf("the archived WAL on the way to timeline %s ends at %s", o.path.Timeline, end)
-	switch {
-	case d.t.Kind == Time && last != nil:
-		reason = fmt.Sprintf("the last commit or rollback in the archived WAL (on the way to timeline %s) was at %s, "+
-			"and a restore to a time is proved only by one after it", o.path.Timeline, FormatTime(last.Time))
-	case d.t.Kind == Time:
-		reason = fmt.Sprintf("no commit or rollback is in the archived WAL (on the way to timeline %s) after backup %s began",
-			o.path.Timeline, o.backup.ID)
+	if d.t.Kind == Time {
+		reason += ", and no record in it shows that this time has passed"
+		if at := d.latestTime(o); !at.IsZero() {
+			reason += fmt.Sprintf(": the latest time in it is %s", FormatTime(at))
+		}
 	}
-	e := d.unreachable(reason, "")
+	e := d.unreachable(reason, "It can be reached when more WAL has been archived")
 	if e.Before, err = d.end(g); err != nil {
 		return err
 	}
 	if e.Before == nil {
 		return e // its end cannot be reached either
 	}
-	e.Advice = "--latest restores everything that is archived"
+	e.Advice = "--latest restores everything that is archived; what comes after can be reached when more WAL has been archived"
 	if last != nil {
 		e.Before.Time = &last.Time
 		e.Before.What = "the end of the archived WAL, last transaction included,"
 	}
 	return e
+}
+
+// latestTime is the latest time that a record carries in the segments that an
+// outcome has walked over; zero: none does.
+func (d *decision) latestTime(o outcome) time.Time {
+	var at time.Time
+	for n := d.s.SegmentSize.Number(o.backup.StartLSN); n <= o.lastNumber; n++ {
+		ix := d.s.Details.Indexes[o.path.Segment(n)]
+		if ix == nil {
+			continue
+		}
+		for _, t := range append(landmarkTimes(ix), ix.MaxTime) {
+			if t.After(at) {
+				at = t
+			}
+		}
+	}
+	return at
+}
+
+func landmarkTimes(ix *index.Index) []time.Time {
+	times := make([]time.Time, 0, len(ix.Landmarks)+1)
+	for _, l := range ix.Landmarks {
+		times = append(times, l.Time)
+	}
+	return times
 }
 
 // tooEarly refuses a target that no backup comes before.
@@ -176,7 +222,8 @@ func (d *decision) tooEarly(g group, outcomes []outcome) error {
 	if err != nil {
 		return err
 	}
-	e := d.unreachable("it lies before the first moment that can be restored", "")
+	e := d.unreachable("it lies before the first moment that can be restored",
+		"An older backup would be needed, and there is none: a backup reaches only what happened after its end")
 	if d.t.Backup != "" {
 		e.Reason = fmt.Sprintf("backup %s cannot serve: %s", d.t.Backup, refused[len(refused)-1].Reason)
 		e.Advice = "Leave out --backup to let Walden choose one that ended earlier, if there is one"
@@ -253,38 +300,4 @@ func (d *decision) lastMoment(o outcome) (*Point, error) {
 // endOf is the end of the WAL that an outcome has walked over.
 func (d *decision) endOf(o outcome) wal.LSN {
 	return d.s.EndOfWAL(o.path, d.s.SegmentSize.Number(o.backup.StartLSN), o.lastNumber)
-}
-
-// lastTransaction is the last commit or abort that starts before the position,
-// in the segments numbered first to last, which have been walked over. The error
-// is errNeeds.
-func (d *decision) lastTransaction(p catalog.Path, first, last uint64, before wal.LSN) (*index.Transaction, error) {
-	for n := last + 1; n > first; {
-		n--
-		seg := p.Segment(n)
-		ix := d.s.Details.Indexes[seg]
-		if ix == nil {
-			return nil, nil
-		}
-		if ix.Commits+ix.Aborts > 0 {
-			list, err := d.transactions(seg)
-			if err != nil {
-				return nil, err
-			}
-			for _, t := range slices.Backward(list) {
-				if t.Kind.Ends() && t.LSN < before {
-					return &t, nil
-				}
-			}
-		}
-		if n == first {
-			break
-		}
-		link := d.s.Details.Links[catalog.Link{From: p.Segment(n - 1), To: seg}]
-		if j := link.Joined; j != nil && j.Transaction != nil && j.Transaction.Kind.Ends() && j.LSN < before {
-			t := *j.Transaction
-			return &t, nil
-		}
-	}
-	return nil, nil
 }

@@ -99,6 +99,7 @@ func (c *cluster) mustPlan(t *testing.T, target plan.Target) *plan.Plan {
 func refusal[E interface {
 	error
 	Hint() string
+	Choices() []plan.Choice
 	Reachable() []catalog.Window
 }](t *testing.T, c *cluster, target plan.Target, want ...string) E {
 	t.Helper()
@@ -108,6 +109,9 @@ func refusal[E interface {
 		t.Fatalf("%s: plan %+v, error %T %v, want %T", target, p, err, err, e)
 	}
 	text := e.Error() + "\n" + e.Hint()
+	for _, c := range e.Choices() {
+		text += fmt.Sprintf("\n%s: %s: %s", c.Label, c.Point, c.Flags)
+	}
 	for _, w := range want {
 		if !strings.Contains(text, w) {
 			t.Errorf("%s: says\n%s\nwithout %q", target, text, w)

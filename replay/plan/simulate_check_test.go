@@ -27,30 +27,114 @@ func (c *cluster) checkPlan(t *testing.T, context string, target plan.Target, p 
 	first, _ := wal.ParseSegment(p.FirstSegment, segment)
 	last, _ := wal.ParseSegment(p.LastSegment, segment)
 	b := c.branch(p.Timeline)
-	got := c.recover(p.Backup, b, target, func(seg wal.Segment) (wal.LSN, bool) {
+	have := func(seg wal.Segment) (wal.LSN, bool) {
 		end, ok := c.has(seg)
 		return end, ok && seg.Number >= first.Number && seg.Number <= last.Number
-	})
+	}
 	s := p.Stop
+	// What PostgreSQL is told and what was asked for must come to the same.
+	told := c.recover(p.Backup, b, told(t, p), have)
+	got := c.recover(p.Backup, b, target, have)
+	if s.Evidence != nil {
+		c.checkEvidence(t, context, target, p, told)
+		got = told
+	}
+	if s.Subtransaction != 0 {
+		if !c.isSubtransaction(b, s) || s.Subtransaction != target.XID || got.err != failsToReach {
+			t.Errorf("%s: transaction %d is no subtransaction of %d, which PostgreSQL does not find: %+v", context, s.Subtransaction, s.XID, got)
+		}
+		got = told
+	}
+	if got != told {
+		t.Errorf("%s: to the target PostgreSQL recovers as %+v, as it is told to %+v", context, got, told)
+	}
 	switch {
 	case got.err != "" || got.stray:
 		t.Errorf("%s: planned %+v, but PostgreSQL: %+v", context, s, got)
 		return
-	case target.Kind == plan.Latest && got.lsn != s.End, target.Kind != plan.Latest && s.Before != got.before,
-		target.Kind != plan.Latest && target.Kind != plan.Immediate && s.Exact && s.LSN != got.lsn,
-		!s.Exact && (got.lsn < s.LSN || target.Kind != plan.LSN):
+	case got.replayed != s.End, target.Kind != plan.Latest && (s.Before != got.before || s.LSN != got.lsn):
 		t.Errorf("%s: predicted %+v, but PostgreSQL stops at %+v", context, s, got)
-	case got.kept != nil && s.Exact && (s.LastKept == nil || s.LastKept.XID != got.kept.xid || s.LastKept.LSN != got.kept.lsn):
+	case got.kept != nil && (s.LastKept == nil || s.LastKept.XID != got.kept.xid || s.LastKept.LSN != got.kept.lsn):
 		t.Errorf("%s: predicted to keep up to %+v, but it is %+v", context, s.LastKept, got.kept)
 	case s.FirstLost != nil && (got.lost == nil || got.lost.lsn != s.FirstLost.LSN || got.lost.xid != s.FirstLost.XID):
 		t.Errorf("%s: predicted to lose %+v first, but it is %+v", context, s.FirstLost, got.lost)
-	case got.reads != last.Number && s.Exact && target.Kind != plan.Latest:
+	case got.reads != last.Number && target.Kind != plan.Latest:
 		t.Errorf("%s: the last segment is %s, but PostgreSQL needs number %d", context, p.LastSegment, got.reads)
 	}
 	if target.Kind == plan.Time && c.holdsLater(p.Backup, b, target) {
 		t.Errorf("%s: backup %+v holds what the target excludes", context, p.Backup)
 	}
 	c.checkNewest(t, context, target, p)
+}
+
+// told is the target that a plan's settings give to PostgreSQL.
+func told(t *testing.T, p *plan.Plan) plan.Target {
+	t.Helper()
+	target := plan.Target{Kind: plan.Latest, Exclusive: setting(p, "recovery_target_inclusive") == "false"}
+	for _, name := range []string{"recovery_target", "recovery_target_name", "recovery_target_time", "recovery_target_xid"} {
+		if setting(p, name) != "" {
+			t.Errorf("the plan sets %s = %s", name, setting(p, name))
+		}
+	}
+	if lsn := setting(p, "recovery_target_lsn"); lsn != "" {
+		target.Kind, target.LSN = plan.LSN, mustLSN(t, lsn)
+	}
+	return target
+}
+
+func mustLSN(t *testing.T, s string) wal.LSN {
+	t.Helper()
+	l, err := wal.ParseLSN(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+const failsToReach = "recovery ended before configured recovery target was reached"
+
+// checkEvidence: PostgreSQL fails to reach a time that is later than all
+// transactions, and the plan keeps all of them.
+func (c *cluster) checkEvidence(t *testing.T, context string, target plan.Target, p *plan.Plan, follows end) {
+	t.Helper()
+	b, s := c.branch(p.Timeline), p.Stop
+	all := c.recover(p.Backup, b, target, c.has)
+	late := s.Evidence.Time.After(target.Time) || target.Exclusive && s.Evidence.Time.Equal(target.Time)
+	switch {
+	case target.Kind != plan.Time || !late:
+		t.Errorf("%s: evidence %+v shows nothing", context, s.Evidence)
+	case all.err != failsToReach:
+		t.Errorf("%s: stops at %+v on evidence, but PostgreSQL gets there: %+v", context, s, all)
+	case (all.kept == nil) != (follows.kept == nil) || all.kept != nil && all.kept.lsn != follows.kept.lsn:
+		t.Errorf("%s: keeps up to %+v, but the WAL that is there has %+v", context, follows.kept, all.kept)
+	}
+}
+
+// isSubtransaction reports whether the record that stops recovery ends the
+// subtransaction that the stop tells of.
+func (c *cluster) isSubtransaction(b *branch, s plan.Stop) bool {
+	return slices.ContainsFunc(b.log, func(l logged) bool {
+		return l.lsn == s.LSN && l.xid == s.XID && slices.Contains(l.subs, s.Subtransaction)
+	})
+}
+
+// topLevel is the transaction that a target's id belongs to.
+func (b *branch) topLevel(target plan.Target) plan.Target {
+	for _, l := range b.log {
+		if target.Kind == plan.XID && slices.Contains(l.subs, target.XID) {
+			target.XID = l.xid
+		}
+	}
+	return target
+}
+
+// evidenced reports whether the WAL that recovery finds from a backup on shows that a time has passed.
+func (c *cluster) evidenced(k catalog.Backup, b *branch, target plan.Target) bool {
+	all := c.recover(k, b, plan.Target{Kind: plan.Latest}, c.has)
+	return all.err == "" && slices.ContainsFunc(b.log, func(l logged) bool {
+		late := l.stamp.After(target.Time) || (target.Exclusive && l.stamp.Equal(target.Time))
+		return l.lsn >= k.StartLSN && l.end <= all.replayed && late
+	})
 }
 
 // holdsLater reports whether a backup holds a transaction that is too late for
@@ -65,7 +149,10 @@ func (c *cluster) holdsLater(k catalog.Backup, b *branch, target plan.Target) bo
 // serves reports whether PostgreSQL would bring a backup to the target, and
 // the plan could know it.
 func (c *cluster) serves(k catalog.Backup, b *branch, target plan.Target) bool {
-	got := c.recover(k, b, target, c.has)
+	got := c.recover(k, b, b.topLevel(target), c.has)
+	if got.err == failsToReach && target.Kind == plan.Time && c.evidenced(k, b, target) {
+		got.err = ""
+	}
 	if got.err != "" || got.stray {
 		return false
 	}

@@ -1,8 +1,10 @@
 package plan_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strconv"
 	"testing"
 	"time"
@@ -17,10 +19,12 @@ type end struct {
 	err    string // PostgreSQL's FATAL; "": it stopped as asked, or at the end of WAL
 	lsn    wal.LSN
 	before bool
-	kept   *logged // the last transaction that was replayed
-	lost   *logged // the first that was not, on the whole branch
-	reads  uint64  // the last segment that was read
-	stray  bool    // it read a segment of a timeline it should have left
+	// replayed is the end of the last record that was applied.
+	replayed wal.LSN
+	kept     *logged // the last transaction that was replayed
+	lost     *logged // the first that was not, on the whole branch
+	reads    uint64  // the last segment that was read
+	stray    bool    // it read a segment of a timeline it should have left
 }
 
 // recover is PostgreSQL: the loop of PerformWalRecovery over the records of a
@@ -63,6 +67,7 @@ func (c *cluster) recover(k catalog.Backup, b *branch, target plan.Target, have 
 		if !before {
 			from++
 		}
+		e.replayed = b.log[from-1].end
 		for j := from; j < len(b.log) && e.lost == nil; j++ {
 			if b.log[j].kind == endOfTransaction {
 				e.lost = &b.log[j]
@@ -92,7 +97,7 @@ func (c *cluster) recover(k catalog.Backup, b *branch, target plan.Target, have 
 		if !stopsBefore && isStop(l) {
 			return stop(i, false)
 		}
-		e.lsn = l.end
+		e.lsn, e.replayed = l.end, l.end
 	}
 	switch {
 	case !consistent:
@@ -146,8 +151,14 @@ func (c *cluster) target() plan.Target {
 		if l.kind == endOfTransaction && c.r.IntN(2) == 0 {
 			t.Time = l.time
 		}
+		if last := b.log[len(b.log)-1-c.r.IntN(min(4, len(b.log)))]; c.r.IntN(4) == 0 && !last.stamp.IsZero() {
+			t.Time = last.stamp.Add(time.Duration(c.r.IntN(3)-2) * time.Second)
+		}
 	case 5, 6, 7:
 		t.Kind, t.XID = plan.XID, 690+uint32(c.r.IntN(int(c.xid)-680))
+		if l.kind == endOfTransaction && c.r.IntN(2) == 0 {
+			t.XID = l.xid
+		}
 	case 8, 9, 10:
 		t.Kind, t.LSN = plan.LSN, l.lsn+wal.LSN(8*c.r.IntN(3))
 	default:
@@ -172,7 +183,10 @@ func (c *cluster) target() plan.Target {
 type tally struct {
 	reached map[plan.Kind]int
 	refused map[string]int
+	targets int
 	inside  int // of a segment of which not all is archived, recovery stopped
+	passed  int // times later than all transactions that were reached
+	subs    int // subtransactions that were resolved
 }
 
 func newTally() *tally {
@@ -188,11 +202,20 @@ func disagree(t *testing.T, seed uint64, targets int, n *tally) {
 	for range targets {
 		target := c.target()
 		p, err := c.make(t, target)
+		if n.targets++; n.targets%3 == 0 {
+			c.sketched(t, target, p, err)
+		}
 		context := fmt.Sprintf("seed %d, %s exclusive=%v timeline=%q backup=%q", seed, target, target.Exclusive, target.Timeline, target.Backup)
 		if err == nil {
 			n.reached[target.Kind]++
 			if last, _ := wal.ParseSegment(p.LastSegment, segment); c.ends[last] != 0 {
 				n.inside++
+			}
+			if p.Stop.Subtransaction != 0 {
+				n.subs++
+			}
+			if p.Stop.Evidence != nil {
+				n.passed++
 			}
 			c.checkPlan(t, context, target, p)
 		} else {
@@ -205,6 +228,24 @@ func disagree(t *testing.T, seed uint64, targets int, n *tally) {
 	}
 }
 
+// sketched holds a plan, or a refusal, against what comes of listing only what is asked for.
+func (c *cluster) sketched(t *testing.T, target plan.Target, want *plan.Plan, refused error) {
+	t.Helper()
+	s := c.snapshot.Sketched(1 + c.r.Uint64N(4))
+	got, err := c.makeOn(t, s, target)
+	if fmt.Sprint(err) != fmt.Sprint(refused) || !reflect.DeepEqual(got, want) || !reflect.DeepEqual(reachable(err), reachable(refused)) {
+		t.Errorf("%+v: of a snapshot that is listed as need be comes\n%+v, %v\nof a whole one\n%+v, %v", target, got, err, want, refused)
+	}
+}
+
+func reachable(err error) []catalog.Window {
+	var refused interface{ Reachable() []catalog.Window }
+	if errors.As(err, &refused) {
+		return refused.Reachable()
+	}
+	return nil
+}
+
 func TestSimulation(t *testing.T) {
 	clusters := 60
 	if testing.Short() {
@@ -214,9 +255,9 @@ func TestSimulation(t *testing.T) {
 	for seed := range uint64(clusters) {
 		disagree(t, seed, 60, n)
 	}
-	t.Logf("reached %v, %d in unfinished segments, refused %v", n.reached, n.inside, n.refused)
-	if n.inside == 0 {
-		t.Error("no plan ended in an unfinished segment: the test tests nothing")
+	t.Logf("reached %v, %d in unfinished segments, %d later than all transactions, %d subtransactions, refused %v", n.reached, n.inside, n.passed, n.subs, n.refused)
+	if n.inside == 0 || n.passed == 0 || n.subs == 0 {
+		t.Error("no plan ended in an unfinished segment, or behind all transactions, or with a subtransaction: the test tests nothing")
 	}
 	for _, k := range []plan.Kind{plan.Latest, plan.Time, plan.LSN, plan.XID, plan.Name, plan.Immediate} {
 		if n.reached[k] == 0 {

@@ -27,6 +27,8 @@ type walk struct {
 	first, next uint64
 	// goal is the last segment that is surely needed: it is asked for at once.
 	goal uint64
+	// bound is the last that is asked for at all; 0: there is none.
+	bound uint64
 
 	// ix is the current segment's index; crossing is the record that began in an
 	// earlier segment of the walk and ended in this one, or nil.
@@ -56,7 +58,7 @@ func (w *walk) step() (ok bool, hole *catalog.Gap, err error) {
 		if !any || last < n {
 			return false, nil, nil
 		}
-		gap := s.Holes(w.path, from, last)[0]
+		gap, _ := s.FirstHole(w.path, from, last)
 		return false, &gap, nil
 	}
 	if why, bad := s.Details.Unreadable[seg]; bad {
@@ -91,8 +93,11 @@ func (w *walk) step() (ok bool, hole *catalog.Gap, err error) {
 func (w *walk) ask(n uint64) error {
 	s := w.d.s
 	portion := min(max(n-w.first, firstPortion), lastPortion)
-	end, _ := s.RunEnd(w.path, n)
-	end = min(end, max(n+portion-1, w.goal))
+	limit := max(n+portion-1, w.goal)
+	if w.bound != 0 {
+		limit = min(limit, max(n, w.bound))
+	}
+	end, _ := s.RunWithin(w.path, n, limit)
 	from := n
 	for from > w.first {
 		from--
@@ -116,7 +121,7 @@ func (d *decision) transactions(seg wal.Segment) ([]index.Transaction, error) {
 		return nil, errNeeds
 	}
 	var list []index.Transaction
-	for t := range ix.Transactions() {
+	for t := range ix.DetailedTransactions() {
 		list = append(list, t)
 	}
 	return list, nil

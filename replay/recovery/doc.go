@@ -30,6 +30,10 @@
 // A server that pauses because its settings are too small for hot standby has
 // not reached anything: it is stopped, and the setting is named.
 //
+// 5. Where it stopped is compared with what the plan has proved: the record that the
+// server names, the position up to which it replayed, the timeline and the last
+// transaction. A difference of one record is a failure.
+//
 // When the context is cancelled the server is stopped (fast shutdown, then
 // immediate). Recovery can be continued by running the same again.
 package recovery

@@ -20,6 +20,8 @@ const (
 	// FailureInconsistent: the target, or the end of the WAL, lies before the
 	// point where the backup is consistent.
 	FailureInconsistent FailureKind = "inconsistent"
+	// FailureElsewhere: recovery ended well, but not where Options.Expect says.
+	FailureElsewhere FailureKind = "elsewhere"
 	// FailureTimeline: the requested timeline does not descend from the backup's.
 	FailureTimeline FailureKind = "timeline"
 	// FailureRestoreCommand: restore_command failed in a way that is not "no such file".

@@ -13,7 +13,8 @@ import (
 	"github.com/walden-pg/walden/wal/control"
 )
 
-// finish gathers the outcome, and stops the server if that is wanted.
+// finish gathers the outcome, holds it against what was expected, and stops the
+// server if that is wanted.
 func (w *watch) finish(state State, err error) (*Outcome, error) {
 	w.report(true)
 	o := &Outcome{
@@ -27,14 +28,16 @@ func (w *watch) finish(state State, err error) (*Outcome, error) {
 	case Promoted:
 		o.NewTimeline = w.seen.newTimeline
 		w.locatePromotion(o)
-		if err = w.endedEarly(o); err != nil {
-			o.State = Failed
-			w.server.stop() // nobody shall take it for what was asked for
-		}
 	case PausedAtTarget, StandingBy:
 		w.locateLive(o)
 	default:
 		w.locateStopped(o)
+	}
+	if err == nil {
+		if err = w.compare(o); err != nil {
+			o.State = Failed
+			w.server.stop() // nobody shall take it for what was asked for
+		}
 	}
 	w.settle(o)
 	if err == nil && !w.options.TellLater {
@@ -46,17 +49,26 @@ func (w *watch) finish(state State, err error) (*Outcome, error) {
 	return o, err
 }
 
-// endedEarly finds that recovery, without a target, has ended before the WAL
-// that was proved to be there has: restore_command said that there is no more.
-func (w *watch) endedEarly(o *Outcome) error {
-	if o.Stop.Kind != StopEndOfWAL || !o.LSNExact || o.LSN >= w.options.Expect {
+// compare holds the outcome against what was expected.
+func (w *watch) compare(o *Outcome) error {
+	x := w.options.Expect
+	if x == nil {
 		return nil
 	}
-	return &Failure{
-		Kind: FailureTargetNotReached, LogFile: w.logPath,
-		Reason: fmt.Sprintf("recovery ended at %s, and the plan proved that the WAL goes on to %s", o.LSN, w.options.Expect),
-		Hint:   "WAL has gone from the archive since, or could not be replayed: make the plan again, and restore into another directory",
+	reason := x.Differs(o)
+	if reason == "" {
+		o.LastTransaction = x.last(o)
+		return nil
 	}
+	f := &Failure{
+		Kind: FailureElsewhere, LogFile: w.logPath, Reason: reason,
+		Hint: "the archive is not what it was when the plan was made, or the plan is wrong: make it again, restore into another directory, and report it if it happens again",
+	}
+	if x.Record == 0 {
+		f.Kind = FailureTargetNotReached
+		f.Hint = "WAL has gone from the archive since, or could not be replayed: make the plan again, and restore into another directory"
+	}
+	return f
 }
 
 // settle says what is left running, and how to go on.
@@ -105,6 +117,11 @@ func (w *watch) locatePromotion(o *Outcome) {
 		}
 	}
 	o.LSN, o.LSNExact, o.Timeline = last.End, true, last.Timeline
+	// The entry names the timeline that was the target. Where recovery stopped before
+	// that one begins, the position lies on one of its ancestors.
+	if parent, err := w.history(last.Timeline); err == nil && last.End > 0 {
+		o.Timeline, _, _ = parent.TimelineAt(last.End - 1)
+	}
 }
 
 // locateLive asks the server; it is where it is, and does not move if paused.

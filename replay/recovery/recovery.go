@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-
-	"github.com/walden-pg/walden/wal"
 )
 
 // ErrUnsupported is returned by Run on systems where it cannot run a server.
@@ -62,10 +60,10 @@ type Options struct {
 	// the name of the directory's owner, and "postgres". Where that is refused
 	// the outcome is told without it.
 	User, Database string
-	// Expect is where the plan expects replay to stop; 0: not known. It serves
-	// Progress and, where no target is set, as the least that must be replayed: a
-	// recovery that took what is missing for the end of the WAL is a *Failure.
-	Expect wal.LSN
+	// Expect is where the plan has proved that recovery stops; nil: not known. It
+	// serves Progress, and a recovery that ends elsewhere, be it by one record, is a
+	// *Failure of kind FailureElsewhere; the server is stopped then.
+	Expect *Expectation
 	// StopAfter stops the server once it has reached its target.
 	StopAfter bool
 	// TellLater leaves UnfinishedName in place after a good outcome: the caller calls

@@ -157,7 +157,6 @@ func (o *origin) testTime(t *testing.T) {
 	})
 	var stages []recovery.Stage
 	got, err := o.run(t, dir, func(r *recovery.Options) {
-		r.Expect = o.beforeThird
 		r.Progress = func(p recovery.Progress) {
 			if len(stages) == 0 || stages[len(stages)-1] != p.Stage {
 				stages = append(stages, p.Stage)

@@ -173,8 +173,12 @@ func (w *watch) report(now bool) {
 		return
 	}
 	w.lastStage, w.lastReport = stage, time.Now()
-	w.options.Progress(Progress{
-		Stage: stage, LSN: w.seen.position, Start: w.seen.redoStart, End: w.options.Expect,
+	p := Progress{
+		Stage: stage, LSN: w.seen.position, Start: w.seen.redoStart,
 		Segment: w.seen.segment, Elapsed: time.Since(w.began),
-	})
+	}
+	if x := w.options.Expect; x != nil {
+		p.End = x.End
+	}
+	w.options.Progress(p)
 }

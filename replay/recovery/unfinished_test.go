@@ -58,8 +58,8 @@ func TestPromotionThatWasNotTold(t *testing.T) {
 		dir := o.restored(t, settings)
 		expect := func(r *recovery.Options) {
 			r.TellLater = true
-			if r.Expect = o.end; settings != nil {
-				r.Expect++ // a plan names where the next record begins
+			if settings == nil {
+				r.Expect = &recovery.Expectation{End: o.end}
 			}
 		}
 		first, err := o.run(t, dir, expect)
@@ -86,7 +86,7 @@ func TestEndBeforeTheProvedOne(t *testing.T) {
 	t.Parallel()
 	o := newOrigin(t, pgtest.Newest())
 	dir := o.restored(t, nil)
-	got, err := o.run(t, dir, func(r *recovery.Options) { r.Expect = o.end + 1<<24 })
+	got, err := o.run(t, dir, func(r *recovery.Options) { r.Expect = &recovery.Expectation{End: o.end + 1<<24} })
 	f := failure(t, got, err)
 	if f.Kind != recovery.FailureTargetNotReached || !strings.Contains(f.Error(), (o.end+1<<24).String()) || f.Hint == "" {
 		t.Errorf("%+v", f)

@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,8 +25,12 @@ var standardDirectories = []string{
 }
 
 // complete does everything that follows the copying of files.
-func (r *restorer) complete() error {
-	steps := []func() error{r.checkControl, r.makeDirectories, r.makeIncluded, r.makeLinks, r.rewriteMap, r.configure, r.syncAll, r.placeControl, r.unmarkAll}
+func (r *restorer) complete(ctx context.Context) error {
+	copySegments := func() error { return r.copySegments(ctx) }
+	steps := []func() error{
+		r.checkControl, r.makeDirectories, r.makeIncluded, r.makeLinks, r.rewriteMap, copySegments, r.configure,
+		r.syncAll, r.placeControl, r.unmarkAll,
+	}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return fmt.Errorf("restore: %w", err)

@@ -49,7 +49,7 @@ func run(ctx context.Context, repo *repository.Repository, p *plan.Plan, o Optio
 	if err := r.copyAll(ctx); err != nil {
 		return nil, err
 	}
-	if err := r.complete(); err != nil {
+	if err := r.complete(ctx); err != nil {
 		return nil, err
 	}
 	result := r.result()

@@ -28,6 +28,18 @@ type Archive struct {
 	inc  Incarnation
 	// pause is the first between two looks of Fetch.
 	pause time.Duration
+	// partial: see AcceptPartial.
+	partial bool
+}
+
+// AcceptPartial returns the same archive, whose Fetch and FindRecord read a segment
+// that is neither sealed nor in fragments from its .partial file. Sealed outranks
+// fragments outrank that. Only who recovers to the end of a timeline that was left may do
+// so: on the way to a younger one the WAL in it goes astray behind the switch.
+func (a *Archive) AcceptPartial() *Archive {
+	b := *a
+	b.partial = true
+	return &b
 }
 
 // New returns the archive of an incarnation. It reads nothing.

@@ -162,3 +162,14 @@ func ForStandby(name string, err error) error {
 	}
 	return &AbsentError{Name: name, Err: err}
 }
+
+// IsStoreFault tells what is wrong with the store, with the way to it or with this
+// machine from what is wrong with an object, or that it is not there.
+func IsStoreFault(err error) bool {
+	var local *ScratchError
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &local) {
+		return true
+	}
+	var e *storage.Error
+	return errors.As(err, &e) && !errors.Is(err, storage.ErrNotExist)
+}

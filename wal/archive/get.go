@@ -28,7 +28,7 @@ const attemptsToFetch = 5
 // synced. After any error nothing is there that was not there before.
 //
 // A segment that is not sealed yet is put together from its fragments, with
-// zeros after the last byte that is there.
+// zeros after the last byte that is there. See also AcceptPartial.
 //
 // *AbsentError means proven absence: the listing of what follows succeeded and
 // is empty. If something later on the timeline is there it is a *HoleError.
@@ -57,6 +57,9 @@ func (a *Archive) fetchOnce(ctx context.Context, f wal.File, path string) error 
 	err := a.deliver(ctx, f, path)
 	if errors.Is(err, storage.ErrNotExist) && f.Kind == wal.FileSegment {
 		err = a.deliverLive(ctx, f.Segment, path)
+		if a.partial && errors.Is(err, storage.ErrNotExist) {
+			err = a.deliver(ctx, wal.File{Kind: wal.FilePartial, Segment: f.Segment, Timeline: f.Timeline}, path)
+		}
 	}
 	if !errors.Is(err, storage.ErrNotExist) {
 		return err

@@ -17,13 +17,8 @@ import (
 	"github.com/walden-pg/walden/wal"
 )
 
-const (
-	// listers bounds the requests that are under way at once.
-	listers = 8
-	// fewLogs is the number of logs (4 GiB of WAL each) up to which a range is
-	// listed without asking first which of them there are.
-	fewLogs = 16
-)
+// listers bounds the requests that are under way at once.
+const listers = 32
 
 // LastSegment is the upper bound of a range of segments that has none.
 const LastSegment = math.MaxUint64
@@ -33,9 +28,11 @@ type Entry struct {
 	Segment wal.Segment
 	// Partial says that it is a .partial file.
 	Partial bool
-	// Size is that of the stored object in bytes, ModTime when it was stored.
+	// Size is that of the stored object in bytes, ModTime when it was stored,
+	// Version what the store calls it (storage.Info).
 	Size    int64
 	ModTime time.Time
+	Version string
 }
 
 // Range is an unbroken run of complete segments of one timeline.
@@ -119,89 +116,16 @@ func (a *Archive) Histories(ctx context.Context) (map[wal.TimelineID]wal.History
 }
 
 // Segments lists the complete segments of a timeline whose numbers lie between
-// from and to, inclusive (LastSegment: no upper bound), in order. Logs of
-// 4 GiB are listed in parallel; what lies outside the range is not walked.
+// from and to, inclusive (LastSegment: no upper bound), in order. See Files.
 func (a *Archive) Segments(ctx context.Context, tli wal.TimelineID, from, to uint64) ([]Entry, error) {
-	return a.list(ctx, tli, from, to, wal.FileSegment)
+	segments, _, err := a.Files(ctx, tli, from, to)
+	return segments, err
 }
 
 // Partials lists the partial segments in a range, as Segments does.
 func (a *Archive) Partials(ctx context.Context, tli wal.TimelineID, from, to uint64) ([]Entry, error) {
-	return a.list(ctx, tli, from, to, wal.FilePartial)
-}
-
-func (a *Archive) list(ctx context.Context, tli wal.TimelineID, from, to uint64, kind wal.FileKind) ([]Entry, error) {
-	if from > to {
-		return nil, nil
-	}
-	logs, err := a.logs(ctx, tli, from, to)
-	if err != nil {
-		return nil, err
-	}
-	parts := make([][]Entry, len(logs))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(listers)
-	for i, log := range logs {
-		g.Go(func() error {
-			var err error
-			parts[i], err = a.listLog(ctx, tli, log, from, to, kind)
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	return slices.Concat(parts...), nil
-}
-
-// logs returns the logs that can hold segments of the range.
-func (a *Archive) logs(ctx context.Context, tli wal.TimelineID, from, to uint64) ([]uint32, error) {
-	per := a.inc.SegmentSize.SegmentsPerLog()
-	first, last := from/per, min(to/per, math.MaxUint32)
-	var logs []uint32
-	if first <= last && last-first < fewLogs {
-		for n := first; n <= last; n++ {
-			logs = append(logs, uint32(n))
-		}
-		return logs, nil
-	}
-	for e, err := range storage.Directories(ctx, a.repo.Store(), timelinePrefix(a.inc, tli)) {
-		if err != nil {
-			return nil, fmt.Errorf("list segments of timeline %s: %w", tli, err)
-		}
-		n, ok := parseHex8(e.Name)
-		if ok && e.IsDir && uint64(n) >= first && uint64(n) <= last {
-			logs = append(logs, n)
-		}
-	}
-	return logs, nil
-}
-
-// listLog lists one log.
-func (a *Archive) listLog(ctx context.Context, tli wal.TimelineID, log uint32, from, to uint64, kind wal.FileKind) ([]Entry, error) {
-	prefix := logPrefix(a.inc, tli, log)
-	after := ""
-	if size := a.inc.SegmentSize; from > uint64(log)*size.SegmentsPerLog() {
-		// Just before the first key of the range: names of one length sort by number.
-		after = SegmentKey(a.inc, wal.Segment{Timeline: tli, Number: from - 1, Size: size}) + "~"
-	}
-	var entries []Entry
-	for info, err := range a.repo.Store().List(ctx, prefix, after) {
-		if err != nil {
-			return nil, fmt.Errorf("list segments of timeline %s: %w", tli, err)
-		}
-		f, ok := a.fileOf(info.Key)
-		if !ok {
-			continue
-		}
-		if f.Segment.Number > to {
-			break
-		}
-		if f.Kind == kind && f.Segment.Number >= from {
-			entries = append(entries, Entry{Segment: f.Segment, Partial: kind == wal.FilePartial, Size: info.Size, ModTime: info.ModTime})
-		}
-	}
-	return entries, nil
+	_, partials, err := a.Files(ctx, tli, from, to)
+	return partials, err
 }
 
 // Ranges returns the unbroken runs of complete segments of a timeline, in order.

@@ -113,6 +113,9 @@ type builder struct {
 	sum     endings
 	decoded record.Decoded
 	xact    record.Transaction
+	effects effects
+	// files and relations are how many of each the details list so far.
+	files, relations int
 }
 
 func (b *builder) add(rec *record.Record) error {
@@ -153,6 +156,7 @@ func (b *builder) finish(walk *record.Reader, complete bool) {
 	ix.Magic, ix.SystemID = walk.Magic(), walk.SystemID()
 	ix.PageTimelineFirst, ix.PageTimelineLast = walk.PageTimelines()
 	ix.setEndings(b.sum)
+	ix.Effects, ix.Omitted = b.effects.result()
 	ix.Head, ix.Tail = walk.Head(), walk.Tail()
 	ix.EndOfRecords = walk.End()
 	if complete {
@@ -165,59 +169,6 @@ func (b *builder) finish(walk *record.Reader, complete bool) {
 		h, _ := ix.Tail.Header() // zero if it is cut
 		b.count(ix.Tail.LSN, h.Prev)
 	}
-}
-
-// finding is what a record is to an index.
-type finding int
-
-const (
-	nothing finding = iota
-	aTransaction
-	aLandmark
-)
-
-// interpret fills t or l with what the record says.
-func (b *builder) interpret(rec *record.Record, t *Transaction, l *Landmark) (finding, error) {
-	switch {
-	case rec.RMGR == record.RMTransaction && rec.XactOp() <= record.XactAbortPrepared:
-		return aTransaction, b.transaction(rec, t)
-	case rec.RMGR == record.RMXLOG && landmarkKind(rec.Header) != 0:
-		return aLandmark, b.landmark(rec, l)
-	}
-	return nothing, nil
-}
-
-func (b *builder) transaction(rec *record.Record, t *Transaction) error {
-	if err := rec.Decode(&b.decoded); err != nil {
-		return err
-	}
-	t.LSN, t.End = rec.LSN, rec.End
-	if rec.XactOp() == record.XactPrepare {
-		p, err := record.DecodePrepare(rec, b.decoded.Main)
-		t.Kind, t.XID, t.Time, t.GID, t.Database = Prepare, p.XID, p.Time, p.GID, p.Database
-		return err
-	}
-	if err := record.DecodeTransaction(rec, b.decoded.Main, &b.xact); err != nil {
-		return err
-	}
-	x := &b.xact
-	t.Kind = transactionKind(x.Op)
-	t.XID, t.Time, t.GID, t.Database = x.XID, x.Time, x.GID, x.Database
-	return nil
-}
-
-func transactionKind(op uint8) TransactionKind {
-	switch op {
-	case record.XactCommit:
-		return Commit
-	case record.XactAbort:
-		return Abort
-	case record.XactCommitPrepared:
-		return CommitPrepared
-	case record.XactAbortPrepared:
-		return AbortPrepared
-	}
-	return Prepare
 }
 
 // landmarkKind is the kind of landmark a record of RMXLOG is; 0: none.

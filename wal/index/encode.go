@@ -17,6 +17,8 @@ const (
 	SectionLandmarks     uint16 = 0x12
 	SectionEdges         uint16 = 0x13
 	SectionChangedBlocks uint16 = 0x14 // reserved
+	SectionDetails       uint16 = 0x16
+	SectionEffects       uint16 = 0x17
 )
 
 // sectionVersion is the version of all sections so far: the one this package
@@ -29,8 +31,8 @@ type Encoded struct {
 	Data []byte
 }
 
-// Sections encodes the index: summary, transactions, landmarks and edges, in
-// that order, all four always. Decode restores it exactly, apart from what
+// Sections encodes the index: summary, transactions, landmarks, edges, details and
+// effects, in that order, all six always. Decode restores it exactly, apart from what
 // Times have below the microsecond.
 func (ix *Index) Sections() []Encoded {
 	return []Encoded{
@@ -38,6 +40,8 @@ func (ix *Index) Sections() []Encoded {
 		{SectionTransactions, ix.encodeTransactions()},
 		{SectionLandmarks, ix.encodeLandmarks()},
 		{SectionEdges, ix.encodeEdges()},
+		{SectionDetails, ix.encodeDetails()},
+		{SectionEffects, ix.encodeEffects()},
 	}
 }
 
@@ -47,15 +51,18 @@ func (ix *Index) Sections() []Encoded {
 // errors. The index keeps references to the data.
 func Decode(section func(t uint16) ([]byte, bool)) (*Index, error) {
 	var ix *Index
+	var sum endings
 	for _, s := range []struct {
 		t      uint16
 		name   string
 		decode func(b []byte) error
 	}{
 		{SectionSummary, "summary", func(b []byte) (err error) { ix, err = decodeSummary(b); return err }},
-		{SectionTransactions, "transactions", func(b []byte) error { return ix.decodeTransactions(b) }},
+		{SectionTransactions, "transactions", func(b []byte) error { return ix.decodeTransactions(b, &sum) }},
 		{SectionLandmarks, "landmarks", func(b []byte) error { return ix.decodeLandmarks(b) }},
 		{SectionEdges, "edges", func(b []byte) error { return ix.decodeEdges(b) }},
+		{SectionDetails, "details", func(b []byte) error { return ix.decodeDetails(b, &sum) }},
+		{SectionEffects, "effects", func(b []byte) error { return ix.decodeEffects(b) }},
 	} {
 		b, ok := section(s.t)
 		if !ok {
@@ -65,11 +72,14 @@ func Decode(section func(t uint16) ([]byte, bool)) (*Index, error) {
 			return nil, fmt.Errorf("decode wal index: section %#x (%s): %w", s.t, s.name, err)
 		}
 	}
+	if sum != ix.endings() {
+		return nil, fmt.Errorf("decode wal index: %w: the summary counts other transactions", errContradiction)
+	}
 	return ix, nil
 }
 
-// DecodeSummary restores an index without Transactions, Landmarks, Head and
-// Tail from its summary section alone.
+// DecodeSummary restores an index without Transactions, Landmarks, Head, Tail and
+// Effects from its summary section alone.
 func DecodeSummary(b []byte) (*Index, error) {
 	ix, err := decodeSummary(b)
 	if err != nil {
@@ -84,7 +94,8 @@ const (
 	summaryHasComplete = 1 << 1
 	summaryHasSwitch   = 1 << 2
 	summaryHasEndings  = 1 << 3
-	summaryFlags       = 1<<4 - 1
+	summaryHasPrepared = 1 << 4
+	summaryFlags       = 1<<5 - 1
 )
 
 func (ix *Index) encodeSummary() []byte {
@@ -115,6 +126,9 @@ func (ix *Index) encodeSummary() []byte {
 	if ix.Commits+ix.Aborts > 0 {
 		e.endings(ix.endings())
 	}
+	if ix.Prepared > 0 {
+		e.uint(ix.Prepared)
+	}
 	return e.b
 }
 
@@ -130,6 +144,9 @@ func (ix *Index) summaryFlags() (flags uint64) {
 	}
 	if ix.Commits+ix.Aborts > 0 {
 		flags |= summaryHasEndings
+	}
+	if ix.Prepared > 0 {
+		flags |= summaryHasPrepared
 	}
 	return flags
 }
@@ -187,6 +204,9 @@ func decodeSummary(b []byte) (*Index, error) {
 	if flags&summaryHasEndings != 0 {
 		ix.setEndings(d.endings())
 	}
+	if flags&summaryHasPrepared != 0 {
+		ix.Prepared = d.between(1, uint64(seg.Size))
+	}
 	if err := d.end(); err != nil {
 		return nil, err
 	}
@@ -236,13 +256,12 @@ func (ix *Index) encodeTransactions() []byte {
 }
 
 // decodeTransactions checks the list once, so that iterating cannot fail, and
-// holds it against the summary.
-func (ix *Index) decodeTransactions(b []byte) error {
+// counts what is in it in sum.
+func (ix *Index) decodeTransactions(b []byte, sum *endings) error {
 	d := decoder{b: b}
 	d.version()
 	list := transactionList{count: d.max(uint64(ix.Segment.Size)), last: cursor{end: ix.Segment.Start()}}
 	list.encoded = d.b
-	var sum endings
 	for range list.count {
 		t := d.transaction(ix.Segment, &list.last)
 		if d.err != nil {
@@ -252,9 +271,6 @@ func (ix *Index) decodeTransactions(b []byte) error {
 	}
 	if err := d.end(); err != nil {
 		return err
-	}
-	if sum != ix.endings() {
-		return fmt.Errorf("%w: the summary counts other transactions", errContradiction)
 	}
 	ix.transactions = list
 	return nil

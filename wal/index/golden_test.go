@@ -10,6 +10,7 @@ import (
 
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/index"
+	"github.com/walden-pg/walden/wal/record"
 	"github.com/walden-pg/walden/wal/waltest"
 )
 
@@ -26,6 +27,10 @@ func TestGolden(t *testing.T) {
 	b.RestorePoint("before", noon)
 	b.OnlineCheckpoint(0x100500028, noon)
 	b.ParameterChange(100, 1)
+	b.Rows(736, orders, waltest.Row{Op: record.HeapDelete})
+	b.CreateFile(736, items, 0)
+	b.DropDatabase(736, 16400, 1663)
+	b.CommitWith(735, noon, waltest.Transaction{Database: 5, Subxacts: []uint32{736}, Relations: [][3]uint32{orders}, Stats: [][3]uint32{{2, 5, 16384}}})
 	b.FillTo(0x100600000 - 40)
 	b.CommitWith(733, noon, waltest.Transaction{Subxacts: []uint32{734}})
 	b.FillSegment()
@@ -85,8 +90,8 @@ func decodeGolden(t *testing.T, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ix.SystemID != 7345678901234567890 || ix.Commits != 1 || ix.Aborts != 1 || ix.MinXID != 730 || !ix.FirstTime.Equal(noon) ||
-		ix.Tail.LSN != wal.LSN(0x1005FFFD8) || len(ix.Landmarks) != 3 || ix.Landmarks[0].Name != "before" {
+	if ix.SystemID != 7345678901234567890 || ix.Commits != 2 || ix.Aborts != 1 || ix.MinXID != 730 || !ix.FirstTime.Equal(noon) ||
+		ix.Tail.LSN != wal.LSN(0x1005FFFD8) || len(ix.Landmarks) != 4 || len(ix.Effects) != 2 || ix.MaxXID != 736 || !ix.HasDetails() || ix.Landmarks[0].Name != "before" {
 		t.Errorf("%+v", ix)
 	}
 }

@@ -45,10 +45,12 @@ type Index struct {
 	// the least and greatest, which may be others because a transaction takes
 	// its time before its place. Zero: there are none.
 	FirstTime, LastTime, MinTime, MaxTime time.Time
-	// MinXID and MaxXID bound the transaction ids of commits and aborts,
-	// compared as plain numbers; 0: there are none.
+	// MinXID and MaxXID bound the transaction ids of commits and aborts and of
+	// their subtransactions, compared as plain numbers; 0: there are none.
 	MinXID, MaxXID  uint32
 	Commits, Aborts uint64 // including those of prepared transactions
+	// Prepared counts the records of prepared transactions: PREPARE, and what ends them.
+	Prepared uint64
 
 	// Landmarks are the records a person may want to stop at, in order.
 	Landmarks []Landmark
@@ -58,7 +60,13 @@ type Index struct {
 	Head Head
 	Tail Tail
 
+	// Effects are what was done to relations, in the order of Effect.Compare: at
+	// most MaxEffects, those that change most. Omitted counts the others.
+	Effects []Effect
+	Omitted Omitted
+
 	transactions transactionList
+	details      detailList
 }
 
 // Head is the end of a record that started before the segment.
@@ -118,6 +126,9 @@ type Transaction struct {
 	// CommitPrepared and AbortPrepared where wal_level was logical.
 	GID      string
 	Database uint32 // oid of the database; 0: the record does not say
+	// Detail is what few records say; nil: nothing more. Index.Transactions leaves
+	// it out, Index.DetailedTransactions and Joined have it.
+	Detail *Detail
 }
 
 // LandmarkKind tells landmarks apart.
@@ -134,6 +145,19 @@ const (
 	ParameterChange
 	OverwriteContrecord
 	CheckpointRedo
+	// DatabaseCreate and DatabaseDrop: the files of a database come and go with
+	// this record, not with the commit. ALTER DATABASE SET TABLESPACE creates it
+	// at one place and drops it, in a transaction without an id, at the other.
+	DatabaseCreate
+	DatabaseDrop
+	// DatabaseInvalid: DROP DATABASE has begun, and no one can connect any more; or,
+	// where Database is 0, a row of pg_database was changed in place and its
+	// compressed image may hide that. VACUUM changes such rows too.
+	DatabaseInvalid
+	// TablespaceDrop: a tablespace, which was empty, goes.
+	TablespaceDrop
+	// HeapTruncate: TRUNCATE, where wal_level is logical. It takes effect with the commit.
+	HeapTruncate
 )
 
 // String is PostgreSQL's name for the record.
@@ -157,12 +181,22 @@ func (k LandmarkKind) String() string {
 		return "OVERWRITE_CONTRECORD"
 	case CheckpointRedo:
 		return "CHECKPOINT_REDO"
+	case DatabaseCreate:
+		return "DBASE_CREATE"
+	case DatabaseDrop:
+		return "DBASE_DROP"
+	case DatabaseInvalid:
+		return "HEAP_INPLACE"
+	case TablespaceDrop:
+		return "TBLSPC_DROP"
+	case HeapTruncate:
+		return "HEAP_TRUNCATE"
 	}
 	return "unknown"
 }
 
-// Landmark is a record of the XLOG resource manager that a person or a plan
-// may want to stop at, or must know of. Fields that a kind does not have are zero.
+// Landmark is a record that a person or a plan may want to stop at, or must know
+// of. Fields that a kind does not have are zero.
 type Landmark struct {
 	LSN, End wal.LSN
 	Kind     LandmarkKind
@@ -179,7 +213,19 @@ type Landmark struct {
 	// versions, checkpoints, EndOfRecovery and CheckpointRedo since 17.
 	WALLevel WALLevel
 	Settings *Settings // ParameterChange
+	// XID is the transaction, possibly a subtransaction, of the kinds from
+	// DatabaseCreate on; 0: it has no id.
+	XID      uint32
+	Database uint32 // DatabaseCreate, DatabaseDrop, DatabaseInvalid, HeapTruncate: its OID
+	// OIDs are the tablespaces of DatabaseCreate, DatabaseDrop and TablespaceDrop,
+	// and the relations of HeapTruncate: at most MaxOIDs.
+	OIDs     []uint32
+	LeftOut  uint32 // how many more OIDs the record has
+	Template uint32 // DatabaseCreate: the OID of the database whose files are copied; 0: they are not
 }
+
+// MaxOIDs bounds Landmark.OIDs.
+const MaxOIDs = 1024
 
 // WALLevel is the server's wal_level.
 type WALLevel uint8

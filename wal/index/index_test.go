@@ -70,8 +70,8 @@ func roundTrip(t testing.TB, ix *index.Index) *index.Index {
 	if d := cmp.Diff(ix, got, exported, cmpopts.EquateEmpty()); d != "" {
 		t.Fatal(d)
 	}
-	if !slices.Equal(slices.Collect(ix.Transactions()), slices.Collect(got.Transactions())) {
-		t.Fatal("the transactions differ")
+	if d := cmp.Diff(slices.Collect(ix.DetailedTransactions()), slices.Collect(got.DetailedTransactions())); d != "" {
+		t.Fatal(d)
 	}
 	for i, s := range got.Sections() {
 		if s.Type != sections[i].Type || !bytes.Equal(s.Data, sections[i].Data) {
@@ -124,7 +124,7 @@ func TestBuild(t *testing.T) {
 			Segment: seg, SystemID: system, Magic: magic,
 			FirstRecord: seg.Start() + 40, LastRecord: marks[7].LSN, LastComplete: marks[7].LSN, EndOfRecords: seg.End(),
 			FirstPrev: seg.Start() - 200, Records: 14, Switch: marks[7].LSN, PageTimelineFirst: 3, PageTimelineLast: 3,
-			FirstTime: at(5), LastTime: at(3), MinTime: at(1), MaxTime: at(5), MinXID: 690, MaxXID: 709, Commits: 2, Aborts: 2,
+			FirstTime: at(5), LastTime: at(3), MinTime: at(1), MaxTime: at(5), MinXID: 690, MaxXID: 709, Commits: 2, Aborts: 2, Prepared: 3,
 			Landmarks: marks,
 		}
 		if d := cmp.Diff(want, ix, exported); d != "" {
@@ -333,6 +333,12 @@ func TestDecodeRefuses(t *testing.T) {
 	b.Prepare(2, 5, "gid", noon)
 	b.RestorePoint("p", noon)
 	b.ParameterChange(1, 1)
+	b.Rows(4, orders, waltest.Row{Multi: 3})
+	b.Rows(5, items, deleted)
+	b.CreateFile(5, orders, 0)
+	b.TruncateFile(5, items, 200)
+	b.DropDatabase(5, 16400, 1663)
+	b.CommitWith(5, noon, waltest.Transaction{Subxacts: []uint32{6, 9}, Relations: [][3]uint32{orders, items}, Stats: [][3]uint32{{2, 5, 16384}}})
 	b.FillTo(3*wal.LSN(size) - 64)
 	b.CommitWith(3, noon, waltest.Transaction{Subxacts: make([]uint32, 20)})
 	b.FillSegment()
@@ -372,7 +378,7 @@ func checkCanonical(t *testing.T, sections []index.Encoded) {
 	}
 	n := uint64(0)
 	last := ix.Segment.Start()
-	for x := range ix.Transactions() {
+	for x := range ix.DetailedTransactions() {
 		if x.LSN < last || x.End <= x.LSN || x.End > ix.Segment.End() {
 			t.Fatalf("transaction at %v to %v in %v", x.LSN, x.End, ix.Segment)
 		}
@@ -396,13 +402,17 @@ func FuzzDecode(f *testing.F) {
 		b.FillSegment()
 		for _, ix := range buildAll(f, b) {
 			s := ix.Sections()
-			f.Add(s[0].Data, s[1].Data, s[2].Data, s[3].Data)
+			f.Add(s[0].Data, s[1].Data, s[2].Data, s[3].Data, s[4].Data, s[5].Data)
 		}
 	}
 	b := waltest.NewBuilder(17, system, 1, size)
 	b.CommitWith(1, noon, waltest.Transaction{Database: 5})
 	b.Prepare(2, 5, "gid", noon)
 	b.RestorePoint("p", noon)
+	b.Rows(4, orders, waltest.Row{Multi: 3})
+	b.TruncateFile(3, items, 200)
+	b.DropDatabase(3, 16400, 1663)
+	b.CommitWith(3, noon, waltest.Transaction{Subxacts: []uint32{6, 9}, Relations: [][3]uint32{orders, items}, Stats: [][3]uint32{{2, 5, 16384}}})
 	b.FillTo(2*wal.LSN(size) - 64)
 	b.Commit(4, noon)
 	b.OnlineCheckpoint(4, noon)
@@ -414,10 +424,11 @@ func FuzzDecode(f *testing.F) {
 	b.Switch()
 	b.ParameterChange(7, 2)
 	seed(b)
-	f.Fuzz(func(t *testing.T, summary, transactions, landmarks, edges []byte) {
+	f.Fuzz(func(t *testing.T, summary, transactions, landmarks, edges, details, effects []byte) {
 		checkCanonical(t, []index.Encoded{
 			{Type: index.SectionSummary, Data: summary}, {Type: index.SectionTransactions, Data: transactions},
 			{Type: index.SectionLandmarks, Data: landmarks}, {Type: index.SectionEdges, Data: edges},
+			{Type: index.SectionDetails, Data: details}, {Type: index.SectionEffects, Data: effects},
 		})
 		if ix, err := index.DecodeSummary(summary); err == nil && !bytes.Equal(ix.Sections()[0].Data, summary) {
 			t.Fatalf("summary %x became %x", summary, ix.Sections()[0].Data)

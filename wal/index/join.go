@@ -20,6 +20,7 @@ type Joined struct {
 	Verified    bool         // its CRC was computed over all segments' parts, and holds
 	Transaction *Transaction // the transaction the record ends or prepares; nil: it is no such record
 	Landmark    *Landmark    // the landmark it is; nil: it is none
+	Effects     []Effect     // what it does to relations
 }
 
 // Join checks that b continues a on a path: the next segment of the same
@@ -275,6 +276,7 @@ func (c *crossing) interpret(ix *Index, header record.Header, res *Joined) error
 	if err != nil {
 		return fault(ix, c.start, record.Corrupt, "%v", err)
 	}
+	res.Effects, _ = b.effects.result()
 	switch found {
 	case aTransaction:
 		res.Transaction = &t

@@ -36,7 +36,8 @@ func TestJoinEverySplit(t *testing.T) {
 			t.Fatalf("%d before: %v", before, err)
 		}
 		want := &index.Joined{LSN: start, End: end, Length: got.Length, Verified: true,
-			Transaction: &index.Transaction{LSN: start, End: end, XID: 731, Time: noon, Kind: index.Commit, Database: 5}}
+			Transaction: &index.Transaction{LSN: start, End: end, XID: 731, Time: noon, Kind: index.Commit, Database: 5,
+				Detail: &index.Detail{Subxacts: []uint32{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}}}}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("%d before: %s", before, d)
 		}
@@ -91,6 +92,8 @@ func TestJoinLongRecords(t *testing.T) {
 	}
 	if got := ends[commit]; got == nil || got.End != commitEnd || got.Transaction == nil || got.Transaction.XID != 701 || got.Transaction.Database != 5 || !got.Transaction.Time.Equal(noon) {
 		t.Errorf("commit: %+v", got)
+	} else if d := got.Transaction.Detail; d == nil || len(d.Subxacts) < 16000 || !d.Truncated {
+		t.Errorf("commit: %+v", d)
 	}
 	// Its xid lies behind the subtransactions, which no index keeps.
 	if got := ends[prepared]; got == nil || got.End != preparedEnd || got.Transaction == nil || got.Transaction.XID != 0 || !got.Verified {

@@ -12,7 +12,12 @@ const (
 	lmNextXID
 	lmWALLevel
 	lmSettings
-	lmFlags = 1<<8 - 1
+	lmXID
+	lmDatabase
+	lmOIDs
+	lmLeftOut
+	lmTemplate
+	lmFlags = 1<<13 - 1
 
 	maxName = 63 // of a restore point
 )
@@ -42,6 +47,8 @@ func (l Landmark) flags() (flags uint64) {
 		{lmTimeline, l.Timeline != 0}, {lmPrevTimeline, l.PrevTimeline != 0},
 		{lmRedo, l.Redo != 0}, {lmNextXID, l.NextXID != 0},
 		{lmWALLevel, l.WALLevel != LevelUnknown}, {lmSettings, l.Settings != nil},
+		{lmXID, l.XID != 0}, {lmDatabase, l.Database != 0}, {lmOIDs, len(l.OIDs) > 0},
+		{lmLeftOut, l.LeftOut != 0}, {lmTemplate, l.Template != 0},
 	} {
 		if f.set {
 			flags |= f.bit
@@ -70,6 +77,26 @@ func (e *encoder) landmark(l Landmark) {
 		}
 		e.byte(flag(s.WALLogHints, 1) | flag(s.TrackCommitTimestamp, 2))
 	}
+	e.storage(l)
+}
+
+// storage writes the fields that only DatabaseCreate and the kinds after it have.
+func (e *encoder) storage(l Landmark) {
+	optional := func(v uint32) {
+		if v != 0 {
+			e.uint(uint64(v))
+		}
+	}
+	optional(l.XID)
+	optional(l.Database)
+	if len(l.OIDs) > 0 {
+		e.uint(uint64(len(l.OIDs)))
+		for _, oid := range l.OIDs {
+			e.uint(uint64(oid))
+		}
+	}
+	optional(l.LeftOut)
+	optional(l.Template)
 }
 
 func flag(set bool, bit byte) byte {
@@ -96,7 +123,7 @@ func (ix *Index) decodeLandmarks(b []byte) error {
 
 func (d *decoder) landmark(seg wal.Segment, end wal.LSN) Landmark {
 	l := Landmark{Kind: LandmarkKind(d.byte())}
-	if l.Kind < RestorePoint || l.Kind > CheckpointRedo {
+	if l.Kind < RestorePoint || l.Kind > HeapTruncate {
 		d.fail(errRange)
 	}
 	left := uint64(seg.End()-end) / 8
@@ -123,6 +150,13 @@ func (d *decoder) landmark(seg wal.Segment, end wal.LSN) Landmark {
 	if flags&lmSettings != 0 {
 		l.Settings = d.settings()
 	}
+	l.XID = uint32(optional(lmXID, 1<<32-1))
+	l.Database = uint32(optional(lmDatabase, 1<<32-1))
+	for n := optional(lmOIDs, MaxOIDs); n > 0 && d.err == nil; n-- {
+		l.OIDs = append(l.OIDs, uint32(d.max(1<<32-1)))
+	}
+	l.LeftOut = uint32(optional(lmLeftOut, 1<<32-1))
+	l.Template = uint32(optional(lmTemplate, 1<<32-1))
 	return l
 }
 

@@ -53,11 +53,11 @@ func (ix *Index) Transactions() iter.Seq[Transaction] {
 func (ix *Index) NumTransactions() uint64 { return ix.transactions.count }
 
 // SetTransactions replaces the transactions, which must be in order of position
-// and inside the segment, and derives from them the times, transaction ids and
-// counts of the summary. Build does this itself; it serves tests and tools.
-// Times are kept to the microsecond.
+// and inside the segment, with their details, and derives from them the times,
+// transaction ids and counts of the summary. Build does this itself; it serves
+// tests and tools. Times are kept to the microsecond.
 func (ix *Index) SetTransactions(list []Transaction) error {
-	ix.transactions = transactionList{}
+	ix.transactions, ix.details = transactionList{}, detailList{}
 	var sum endings
 	for _, t := range list {
 		if err := ix.addTransaction(t, &sum); err != nil {
@@ -83,6 +83,12 @@ func (ix *Index) addTransaction(t Transaction, sum *endings) error {
 	e := encoder{l.encoded}
 	e.transaction(t, &l.last)
 	l.encoded = e.b
+	if t.Detail != nil {
+		if err := ix.details.add(l.count, t); err != nil {
+			return fmt.Errorf("add transaction %d at %s to the index of %s: %w", t.XID, t.LSN, ix.Segment.Name(), err)
+		}
+		sum.addSubxacts(t.Kind, t.Detail.Subxacts)
+	}
 	l.count++
 	sum.add(t.Kind, t.XID, l.last.time)
 	return nil
@@ -148,10 +154,11 @@ type endings struct {
 	firstTime, lastTime, minTime, maxTime int64
 	minXID, maxXID                        uint32
 	commits, aborts                       uint64
+	prepared                              uint64 // PREPARE, and the ends of prepared ones
 }
 
 func (ix *Index) endings() endings {
-	s := endings{minXID: ix.MinXID, maxXID: ix.MaxXID, commits: ix.Commits, aborts: ix.Aborts}
+	s := endings{minXID: ix.MinXID, maxXID: ix.MaxXID, commits: ix.Commits, aborts: ix.Aborts, prepared: ix.Prepared}
 	if s.commits+s.aborts > 0 {
 		s.firstTime, s.lastTime = wal.ToPGMicros(ix.FirstTime), wal.ToPGMicros(ix.LastTime)
 		s.minTime, s.maxTime = wal.ToPGMicros(ix.MinTime), wal.ToPGMicros(ix.MaxTime)
@@ -160,7 +167,7 @@ func (ix *Index) endings() endings {
 }
 
 func (ix *Index) setEndings(s endings) {
-	ix.MinXID, ix.MaxXID, ix.Commits, ix.Aborts = s.minXID, s.maxXID, s.commits, s.aborts
+	ix.MinXID, ix.MaxXID, ix.Commits, ix.Aborts, ix.Prepared = s.minXID, s.maxXID, s.commits, s.aborts, s.prepared
 	ix.FirstTime, ix.LastTime, ix.MinTime, ix.MaxTime = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	if s.commits+s.aborts > 0 {
 		ix.FirstTime, ix.LastTime = wal.FromPGMicros(s.firstTime), wal.FromPGMicros(s.lastTime)
@@ -169,6 +176,9 @@ func (ix *Index) setEndings(s endings) {
 }
 
 func (s *endings) add(kind TransactionKind, xid uint32, at int64) {
+	if kind >= CommitPrepared {
+		s.prepared++
+	}
 	if !kind.Ends() {
 		return
 	}
@@ -177,13 +187,28 @@ func (s *endings) add(kind TransactionKind, xid uint32, at int64) {
 	}
 	s.lastTime = at
 	s.minTime, s.maxTime = min(s.minTime, at), max(s.maxTime, at)
-	if xid != 0 && (s.minXID == 0 || xid < s.minXID) {
-		s.minXID = xid
-	}
-	s.maxXID = max(s.maxXID, xid)
+	s.bound(xid)
 	if kind == Commit || kind == CommitPrepared {
 		s.commits++
 	} else {
 		s.aborts++
+	}
+}
+
+// bound widens the range of transaction ids.
+func (s *endings) bound(xid uint32) {
+	if xid != 0 && (s.minXID == 0 || xid < s.minXID) {
+		s.minXID = xid
+	}
+	s.maxXID = max(s.maxXID, xid)
+}
+
+// addSubxacts takes in the subtransactions of a transaction that ends.
+func (s *endings) addSubxacts(kind TransactionKind, xids []uint32) {
+	if !kind.Ends() {
+		return
+	}
+	for _, xid := range xids {
+		s.bound(xid)
 	}
 }

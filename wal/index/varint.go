@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/walden-pg/walden/wal"
+	"github.com/walden-pg/walden/wal/record"
 )
 
 // encoder appends the primitives of docs/format-wal-index.md.
@@ -23,6 +24,18 @@ func (e *encoder) uint64(v uint64) { e.b = binary.LittleEndian.AppendUint64(e.b,
 func (e *encoder) time(t time.Time) {
 	e.int(t.Unix())
 	e.uint(uint64(t.Nanosecond() / 1000))
+}
+
+// delta writes a number of 32 bits as its difference to the last one.
+func (e *encoder) delta(v uint32, last *uint32) {
+	e.int(int64(v) - int64(*last))
+	*last = v
+}
+
+func (e *encoder) relation(r record.Relation, last *record.Relation) {
+	e.delta(r.Tablespace, &last.Tablespace)
+	e.delta(r.Database, &last.Database)
+	e.delta(r.Number, &last.Number)
 }
 
 // decoder reads what encoder writes, and refuses what it would not write. The
@@ -95,6 +108,25 @@ func (d *decoder) int() int64 {
 		v = ^v
 	}
 	return v
+}
+
+// delta reads what encoder.delta writes.
+func (d *decoder) delta(last *uint32) uint32 {
+	diff := d.int()
+	v := int64(*last) + diff
+	if diff > 1<<32 || diff < -1<<32 || v < 0 || v > 1<<32-1 {
+		d.fail(errRange)
+		return 0
+	}
+	*last = uint32(v)
+	return *last
+}
+
+func (d *decoder) relation(last *record.Relation) record.Relation {
+	d.delta(&last.Tablespace)
+	d.delta(&last.Database)
+	d.delta(&last.Number)
+	return *last
 }
 
 func (d *decoder) bytes(n uint64) []byte {

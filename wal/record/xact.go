@@ -70,7 +70,7 @@ type Transaction struct {
 	OriginLSN  wal.LSN
 	OriginTime time.Time
 	// Truncated: the record is longer than what was kept of it. What follows
-	// the parts that were kept is missing; XID is 0 if it is among them.
+	// is missing, the rest of a list among it; XID is 0 if it is.
 	Truncated bool
 }
 
@@ -129,14 +129,15 @@ func (p *parts) uint32() (uint32, error) {
 	return le.Uint32(b), nil
 }
 
-// list takes a count and that many items of size bytes.
+// list takes a count and that many items of size bytes. With errPartCut it gives
+// those items that are there whole.
 func (p *parts) list(size int) ([]byte, error) {
 	n, err := p.uint32()
 	if err != nil {
 		return nil, err
 	}
 	if int64(n)*int64(size) > int64(len(p.b)) {
-		return nil, errPartCut
+		return p.b[:len(p.b)/size*size], errPartCut
 	}
 	return p.take(int(n) * size)
 }

@@ -1,0 +1,341 @@
+package index
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/walden-pg/walden/wal/record"
+)
+
+// Effect is what one transaction did to one relation in a segment, as far as
+// the segment's complete records tell; what was undone by an abort in the
+// same segment is left out.
+type Effect struct {
+	// XID is the transaction. If it committed in the segment, it is the top-level
+	// one; else it is the one the records name, which may be a subtransaction.
+	XID      uint32
+	Relation record.Relation // by its files: Number is not the OID
+	// Rows of a table inserted, updated and deleted.
+	Inserted, Updated, Deleted uint64
+	// Images counts pages written as a whole by XLOG_FPI: the building of an
+	// index, or a table written anew by CLUSTER, VACUUM FULL and the like.
+	Images uint64
+	// Created: the file of the main fork was made in this transaction, for a new
+	// relation or to replace the one it had (TRUNCATE, rewrites).
+	Created bool
+	// Truncated: the main fork was cut, to Blocks blocks of 8 KiB. VACUUM does that to
+	// empty blocks at the end, TRUNCATE to a table of the same transaction.
+	Truncated bool
+	Blocks    uint32
+}
+
+// Rows is how many rows were changed.
+func (e Effect) Rows() uint64 { return e.Inserted + e.Updated + e.Deleted }
+
+// Compare orders effects by transaction, as plain numbers, and relation.
+func (e Effect) Compare(o Effect) int {
+	return cmp.Or(cmp.Compare(e.XID, o.XID), cmp.Compare(e.Relation.Tablespace, o.Relation.Tablespace),
+		cmp.Compare(e.Relation.Database, o.Relation.Database), cmp.Compare(e.Relation.Number, o.Relation.Number))
+}
+
+// add takes in more of the same transaction and relation.
+func (e *Effect) add(o Effect) {
+	e.Inserted += o.Inserted
+	e.Updated += o.Updated
+	e.Deleted += o.Deleted
+	e.Images += o.Images
+	e.Created = e.Created || o.Created
+	if o.Truncated {
+		e.Truncated, e.Blocks = true, o.Blocks
+	}
+}
+
+// MaxEffects bounds Index.Effects.
+const MaxEffects = 2048
+
+// Omitted says what Index.Effects lacks for MaxEffects.
+type Omitted struct {
+	Effects uint64 // how many were left out
+	Rows    uint64 // the sum of their rows
+	Largest uint64 // the most rows one of them has
+}
+
+// weight tells which effects are kept. Files made and cut come first, then what
+// was done to pg_class, which tells TRUNCATE from a rewrite.
+func (e Effect) weight() uint64 {
+	w := e.Rows() + e.Images
+	if e.Created || e.Truncated {
+		w += 1 << 60
+	}
+	if e.Relation.Number == relationCatalog {
+		w += 1 << 59
+	}
+	return w
+}
+
+// relationCatalog is the file number of pg_class in a database in which it was
+// never rewritten.
+const relationCatalog = 1259
+
+// effects gathers Effects record by record. The zero value is ready.
+type effects struct {
+	open    map[uint32]*openEffects // of transactions that have not ended
+	last    *openEffects            // the one asked for last
+	done    []Effect
+	omitted Omitted
+	spare   []*openEffects
+}
+
+// openEffects are those of a transaction; most change a handful of relations.
+type openEffects struct {
+	xid  uint32
+	list []Effect
+	at   int // in list, the one asked for last
+}
+
+// Limits of memory: how many transactions may be open, and how many effects done,
+// before the list of those to keep is cut.
+const (
+	maxOpen       = 1 << 16
+	maxOpenEffect = 1 << 10 // of one transaction
+)
+
+// of is the effect of a transaction on a relation.
+func (g *effects) of(xid uint32, rel record.Relation) *Effect {
+	o := g.last
+	if o == nil || o.xid != xid {
+		o = g.transaction(xid)
+	}
+	if o.at < len(o.list) && o.list[o.at].Relation == rel {
+		return &o.list[o.at]
+	}
+	for i := range o.list {
+		if o.list[i].Relation == rel {
+			o.at = i
+			return &o.list[i]
+		}
+	}
+	if len(o.list) >= maxOpenEffect {
+		g.finish(o.list)
+		o.list = o.list[:0]
+	}
+	o.at = len(o.list)
+	o.list = append(o.list, Effect{XID: xid, Relation: rel})
+	return &o.list[o.at]
+}
+
+func (g *effects) transaction(xid uint32) *openEffects {
+	o := g.open[xid]
+	if o == nil {
+		if len(g.open) >= maxOpen {
+			g.flush()
+		}
+		if g.open == nil {
+			g.open = make(map[uint32]*openEffects)
+		}
+		if n := len(g.spare); n > 0 {
+			o, g.spare = g.spare[n-1], g.spare[:n-1]
+		} else {
+			o = &openEffects{}
+		}
+		o.xid = xid
+		g.open[xid] = o
+	}
+	g.last = o
+	return o
+}
+
+// remove takes a transaction out; nil: it did nothing.
+func (g *effects) remove(xid uint32) *openEffects {
+	o := g.open[xid]
+	if o == nil {
+		return nil
+	}
+	delete(g.open, xid)
+	if g.last == o {
+		g.last = nil
+	}
+	return o
+}
+
+func (g *effects) recycle(o *openEffects) {
+	o.list, o.at = o.list[:0], 0
+	g.spare = append(g.spare, o)
+}
+
+// end takes note of the end of a transaction: with a commit the effects of its
+// subtransactions become its own, with an abort all go.
+func (g *effects) end(kind TransactionKind, xid uint32, subxacts []uint32) {
+	if !kind.Ends() || len(g.open) == 0 {
+		return
+	}
+	commit := kind == Commit || kind == CommitPrepared
+	for _, sub := range subxacts {
+		o := g.remove(sub)
+		if o == nil {
+			continue
+		}
+		if commit {
+			for _, e := range o.list {
+				g.of(xid, e.Relation).add(e)
+			}
+		}
+		g.recycle(o)
+	}
+	if o := g.remove(xid); o != nil {
+		if commit {
+			g.finish(o.list)
+		}
+		g.recycle(o)
+	}
+}
+
+// finish moves effects to the list of those that may be kept.
+func (g *effects) finish(list []Effect) {
+	if len(g.done)+len(list) > 4*MaxEffects {
+		g.cut()
+	}
+	g.done = append(g.done, list...)
+}
+
+// flush gives up waiting for the end of transactions: their effects stay as the
+// records name them.
+func (g *effects) flush() {
+	for xid, o := range g.open {
+		g.finish(o.list)
+		delete(g.open, xid)
+		g.recycle(o)
+	}
+	g.last = nil
+}
+
+// cut keeps the MaxEffects that weigh most.
+func (g *effects) cut() {
+	g.merge()
+	if len(g.done) <= MaxEffects {
+		return
+	}
+	slices.SortFunc(g.done, func(a, b Effect) int {
+		return cmp.Or(-cmp.Compare(a.weight(), b.weight()), a.Compare(b))
+	})
+	for _, e := range g.done[MaxEffects:] {
+		g.omitted.Effects++
+		g.omitted.Rows += e.Rows()
+		g.omitted.Largest = max(g.omitted.Largest, e.Rows())
+	}
+	g.done = g.done[:MaxEffects]
+}
+
+// merge sorts, and makes one of those of the same transaction and relation.
+func (g *effects) merge() {
+	slices.SortStableFunc(g.done, Effect.Compare)
+	kept := g.done[:0]
+	for _, e := range g.done {
+		if n := len(kept); n > 0 && kept[n-1].Compare(e) == 0 {
+			kept[n-1].add(e)
+			continue
+		}
+		kept = append(kept, e)
+	}
+	g.done = kept
+}
+
+// result is what an Index says, at the end of the segment.
+func (g *effects) result() ([]Effect, Omitted) {
+	g.flush()
+	g.cut()
+	g.merge()
+	if len(g.done) == 0 {
+		return nil, g.omitted
+	}
+	return g.done, g.omitted
+}
+
+// Bits of an effect's flags: what follows.
+const (
+	efInserted = 1 << iota
+	efUpdated
+	efDeleted
+	efImages
+	efCreated
+	efTruncated
+	efFlags = 1<<6 - 1
+)
+
+func (e Effect) flags() (flags uint64) {
+	for i, v := range [...]uint64{e.Inserted, e.Updated, e.Deleted, e.Images} {
+		if v > 0 {
+			flags |= 1 << i
+		}
+	}
+	return flags | uint64(flag(e.Created, efCreated)|flag(e.Truncated, efTruncated))
+}
+
+func (ix *Index) encodeEffects() []byte {
+	var e encoder
+	e.byte(sectionVersion)
+	e.uint(uint64(len(ix.Effects)))
+	var xid uint32
+	var rel record.Relation
+	for _, x := range ix.Effects {
+		e.uint(x.flags())
+		e.uint(uint64(x.XID - xid))
+		xid = x.XID
+		e.relation(x.Relation, &rel)
+		for _, v := range [...]uint64{x.Inserted, x.Updated, x.Deleted, x.Images} {
+			if v > 0 {
+				e.uint(v)
+			}
+		}
+		if x.Truncated {
+			e.uint(uint64(x.Blocks))
+		}
+	}
+	e.uint(ix.Omitted.Effects)
+	if o := ix.Omitted; o.Effects > 0 {
+		e.uint(o.Rows)
+		e.uint(o.Largest)
+	}
+	return e.b
+}
+
+func (ix *Index) decodeEffects(b []byte) error {
+	d := decoder{b: b}
+	d.version()
+	var last Effect
+	for n := d.max(MaxEffects); n > 0 && d.err == nil; n-- {
+		x := d.effect(last)
+		if x.Compare(last) <= 0 && len(ix.Effects) > 0 {
+			d.fail(errRange)
+		}
+		if d.err == nil {
+			ix.Effects = append(ix.Effects, x)
+		}
+		last = x
+	}
+	o := Omitted{Effects: d.max(1 << 40)}
+	if o.Effects > 0 {
+		o.Rows = d.max(1 << 48)
+		o.Largest = d.max(o.Rows)
+	}
+	ix.Omitted = o
+	return d.end()
+}
+
+func (d *decoder) effect(last Effect) Effect {
+	flags := d.max(efFlags)
+	e := Effect{XID: last.XID + uint32(d.max(1<<32-1-uint64(last.XID))), Relation: last.Relation}
+	d.relation(&e.Relation)
+	count := func(bit uint64) uint64 {
+		if flags&bit == 0 {
+			return 0
+		}
+		return d.between(1, 1<<48)
+	}
+	e.Inserted, e.Updated, e.Deleted, e.Images = count(efInserted), count(efUpdated), count(efDeleted), count(efImages)
+	e.Created = flags&efCreated != 0
+	if e.Truncated = flags&efTruncated != 0; e.Truncated {
+		e.Blocks = uint32(d.max(1<<32 - 1))
+	}
+	return e
+}
