@@ -197,7 +197,7 @@ func (o *oracle) tooLate(w wish, id string, tli wal.TimelineID) bool {
 	return late
 }
 
-var position = regexp.MustCompile(`--lsn ([0-9A-F]+/[0-9A-F]+)`)
+var lsnFlag = regexp.MustCompile(`--lsn ([0-9A-F]+/[0-9A-F]+)`)
 
 // ambiguous: the name occurs more than once, and each place is offered. PostgreSQL
 // would take the first it meets.
@@ -205,7 +205,7 @@ func (o *oracle) ambiguous(w wish, got result) {
 	o.t.Helper()
 	o.counts.ambiguous++
 	var offered []string
-	for _, m := range position.FindAllStringSubmatch(got.stderr, -1) {
+	for _, m := range lsnFlag.FindAllStringSubmatch(got.stderr, -1) {
 		offered = append(offered, m[1])
 	}
 	tli := w.timeline

@@ -71,6 +71,7 @@ type siteOptions struct {
 	// noArchiving leaves archive_mode off.
 	noArchiving bool
 	segmentMB   int
+	noChecksums bool
 	initArgs    []string
 }
 
@@ -94,7 +95,7 @@ func newSite(t *testing.T, o siteOptions) *site {
 	for k, v := range o.settings {
 		settings[k] = v
 	}
-	s.pg = pgtest.New(t, pgtest.Options{Major: o.major, SegmentSizeMB: o.segmentMB, DataChecksums: true, Settings: settings})
+	s.pg = pgtest.New(t, pgtest.Options{Major: o.major, SegmentSizeMB: o.segmentMB, DataChecksums: !o.noChecksums, Settings: settings})
 	s.init(o.initArgs...)
 	return s
 }

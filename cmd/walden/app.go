@@ -79,6 +79,7 @@ func (e *environment) app() *cli.App {
 			e.listCommand(),
 			e.planCommand(),
 			e.restoreCommand(),
+			e.extractCommand(),
 			e.indexCommand(),
 			e.demoCommand(),
 			e.completionCommand(),

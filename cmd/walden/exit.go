@@ -9,6 +9,8 @@ import (
 
 	"github.com/walden-pg/walden/internal/config"
 	"github.com/walden-pg/walden/replay/catalog"
+	"github.com/walden-pg/walden/replay/databases"
+	"github.com/walden-pg/walden/replay/extract"
 	"github.com/walden-pg/walden/replay/plan"
 	"github.com/walden-pg/walden/replay/recovery"
 	"github.com/walden-pg/walden/storage"
@@ -50,6 +52,9 @@ func exitCode(ctx context.Context, err error) int {
 		noCluster *config.UnknownClusterError
 		noRepo    *repository.NoRepositoryError
 		noIncarn  *archive.NoIncarnationError
+		noBase    *databases.UnknownError
+		which     *extract.WhichError
+		signalled *interruptedError
 		busy      *stream.BusyError
 		unshipped *stream.UnshippedError
 	)
@@ -58,17 +63,17 @@ func exitCode(ctx context.Context, err error) int {
 		return exitDone
 	case errors.As(err, &unshipped):
 		return exitFailed // to be interrupted is how it ends
-	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+	case ctx.Err() != nil && errors.Is(err, context.Canceled), errors.As(err, &signalled):
 		return exitInterrupted
 	case errors.As(err, &busy):
 		return exitBusy
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.As(err, &which):
 		return exitUsage
 	case errors.As(err, &noBackup) && noBackup.Absent():
 		return exitNotFound
 	case errors.As(err, &refusal):
 		return exitUnreachable
-	case errors.As(err, &noCluster), errors.As(err, &noRepo), errors.As(err, &noIncarn):
+	case errors.As(err, &noCluster), errors.As(err, &noRepo), errors.As(err, &noIncarn), errors.As(err, &noBase):
 		return exitNotFound
 	}
 	return exitFailed

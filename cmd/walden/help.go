@@ -18,7 +18,7 @@ const targetExitCodes = `   0    done
    1    failed, or found something bad
    2    wrong usage
    3    the target cannot be reached
-   4    no such backup, cluster or repository
+   4    no such database in the backup, no such backup, cluster or repository
    130  interrupted`
 
 const appHelpTemplate = `walden - {{.Usage}}

@@ -11,6 +11,12 @@ import (
 	"github.com/walden-pg/walden/replay/plan"
 )
 
+// planDocument is the result of plan.
+type planDocument struct {
+	*plan.Plan
+	Databases *partialDocument `json:"databases,omitempty"`
+}
+
 func (e *environment) planCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "plan",
@@ -19,7 +25,7 @@ func (e *environment) planCommand() *cli.Command {
 			"before and after it, what is downloaded and how long it takes. Writes nothing.\n" +
 			"What cannot be reached is refused, with the nearest moments that can, and what would help.",
 		CustomHelpTemplate: commandHelpTemplate(targetExitCodes),
-		Flags:              targetFlags(),
+		Flags:              append(targetFlags(), databaseFlag()),
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
@@ -28,11 +34,16 @@ func (e *environment) planCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			partial, err := p.planPartial(c)
+			if err != nil {
+				return err
+			}
 			if e.json {
-				return e.printJSON(p.plan)
+				return e.printJSON(planDocument{p.plan, partial})
 			}
 			var b strings.Builder
 			renderPlan(&b, p.plan)
+			renderPartial(&b, partial)
 			_, err = io.WriteString(e.stdout, b.String())
 			return err
 		},

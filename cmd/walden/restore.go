@@ -32,6 +32,7 @@ func (e *environment) restoreCommand() *cli.Command {
 			&cli.StringFlag{Name: "to", Usage: "the data directory `DIR` to make; it must be absent or empty", DefaultText: "none; needed"},
 			&cli.StringSliceFlag{Name: "tablespace", Usage: "`OLD=NEW`: put the tablespace at location OLD to NEW; may be repeated", DefaultText: "its old location"},
 			&cli.StringFlag{Name: "action", Usage: "what PostgreSQL does at the target: `ACTION` pause, promote or shutdown", Value: "pause", DefaultText: "pause; with --latest promote, for there is no target to wait at"},
+			databaseFlag(),
 			&cli.BoolFlag{Name: "standby", Usage: "make a standby that follows the archive (with --latest)", DefaultText: "false"},
 			&cli.StringSliceFlag{Name: "set", Usage: "`NAME=VALUE`: a further setting for the restored cluster; may be repeated", DefaultText: "none"},
 			&cli.BoolFlag{Name: "keep-archiving", Usage: "leave archiving as it was: for the cluster that replaces production", DefaultText: "false"},
@@ -63,6 +64,7 @@ type restoreDocument struct {
 	ConfigDirectory string               `json:"config_directory,omitempty"`
 	StartCommand    string               `json:"start_command"`
 	Warnings        []string             `json:"warnings,omitempty"`
+	Databases       *partialDocument     `json:"databases,omitempty"`
 	Plan            *plan.Plan           `json:"plan"`
 	Recovery        *recoveryDocument    `json:"recovery,omitempty"`
 }
@@ -82,7 +84,10 @@ func (e *environment) restore(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if o.RestoreCommand, err = restoreCommand(p, o.Standby); err != nil {
+	if o.RestoreCommand, err = restoreCommand(p, standbyFlag(o.Standby)); err != nil {
+		return err
+	}
+	if o.Databases, _, err = p.chooseDatabases(c); err != nil {
 		return err
 	}
 	// What --start needs is looked for before hours are spent on the restore.
@@ -101,7 +106,7 @@ func (e *environment) restore(c *cli.Context) error {
 		return err
 	}
 	d := newRestoreDocument(p, res)
-	took := rate.Measurement{DownloadBytes: p.plan.Backup.StoredBytes, DownloadSeconds: d.Seconds}
+	took := rate.Measurement{DownloadBytes: res.Downloaded, DownloadSeconds: d.Seconds}
 	defer func() { noteRate(c.Context, p, took) }()
 	if !e.json {
 		if err := e.printed(func(w io.Writer) { renderRestore(w, d) }); err != nil {
@@ -167,6 +172,9 @@ func restoreOptions(c *cli.Context) (restore.Options, error) {
 	if c.Bool("latest") && !o.Standby && c.IsSet("action") && o.Action != restore.ActionPromote {
 		return o, usagef("--action %s needs a target: at the end of the WAL (--latest) PostgreSQL always opens the cluster for writing", o.Action)
 	}
+	if o.Standby && len(c.StringSlice("database")) > 0 {
+		return o, usagef("--standby follows a whole cluster: it cannot be made of some databases")
+	}
 	if o.Standby && !c.Bool("latest") {
 		return o, usagef("--standby follows the archive to its end and beyond: its only target is --latest")
 	}
@@ -196,19 +204,24 @@ func pairs(flag, form string, values []string) (map[string]string, error) {
 	return m, nil
 }
 
-// restoreCommand is what the restored cluster fetches its WAL with.
-func restoreCommand(p *planned, standby bool) (string, error) {
+func standbyFlag(standby bool) string {
+	if standby {
+		return " --standby"
+	}
+	return ""
+}
+
+// restoreCommand is what the restored cluster fetches its WAL with; flag is one of
+// wal-get's, with a blank before it, or empty.
+func restoreCommand(p *planned, flag string) (string, error) {
 	exe, err := executable()
 	if err != nil {
 		return "", err
 	}
-	rest := fmt.Sprintf(`wal-get --incarnation %d "%%f" "%%p"`, p.inc.Number)
-	if standby {
-		rest = strings.Replace(rest, "wal-get", "wal-get --standby", 1)
-	}
 	if p.plan.Partial != "" {
-		rest = strings.Replace(rest, "wal-get", "wal-get --partial", 1)
+		flag += " --partial"
 	}
+	rest := fmt.Sprintf(`wal-get%s --incarnation %d "%%f" "%%p"`, flag, p.inc.Number)
 	return setup.HookCommand(exe, p.config.Path, p.name, rest), nil
 }
 
@@ -216,7 +229,7 @@ func newRestoreDocument(p *planned, r *restore.Result) *restoreDocument {
 	d := &restoreDocument{
 		Directory: r.Directory, Backup: r.Backup, Files: r.Files, Bytes: r.Bytes, Seconds: r.Duration.Seconds(),
 		Settings: r.Settings, Cleared: r.Cleared, ConfigDirectory: r.ConfigDirectory, StartCommand: r.StartCommand,
-		Warnings: r.Warnings, Plan: p.plan,
+		Warnings: r.Warnings, Databases: newPartialDocument(r.Databases), Plan: p.plan,
 	}
 	if p.config.Path == "" {
 		d.Warnings = append(d.Warnings, "the configuration came from the environment alone: restore_command needs the same WALDEN_ variables in the server's environment")
@@ -229,6 +242,7 @@ func newRestoreDocument(p *planned, r *restore.Result) *restoreDocument {
 
 func renderRestore(w io.Writer, d *restoreDocument) {
 	fmt.Fprintf(w, "restored backup %s to %s: %d files, %s, all verified, in %.1f s\n", d.Backup, d.Directory, d.Files, size(d.Bytes), d.Seconds)
+	renderPartial(w, d.Databases)
 	fmt.Fprintf(w, "  target    %s; it will stop %s\n", d.Plan.Target, stopText(d.Plan))
 	for _, t := range d.Tablespaces {
 		fmt.Fprintf(w, "  tablespace %d  %s → %s\n", t.OID, t.From, t.To)

@@ -42,11 +42,17 @@ type recoveryDocument struct {
 // startRestored runs PostgreSQL on the restored directory to its target.
 func (e *environment) startRestored(c *cli.Context, d *restoreDocument, binDir string, log *slog.Logger) error {
 	bar := e.newProgress()
-	out, err := recovery.Run(c.Context, recovery.Options{
+	options := recovery.Options{
 		Directory: d.Directory, ConfigDirectory: d.ConfigDirectory, BinDir: binDir, Port: c.Int("port"),
 		Expect: expectation(d.Plan), TellLater: true, Logger: log,
 		Progress: func(p recovery.Progress) { showRecovery(bar, p) },
-	})
+	}
+	if d.Databases != nil {
+		options.Whole = d.Databases.MustBeWhole
+		// The database postgres may be hollow.
+		options.Database = d.Databases.Chosen[0].Name
+	}
+	out, err := recovery.Run(c.Context, options)
 	bar.finish()
 	if err != nil {
 		// The directory is whole all the same: say so beside the error.
@@ -63,13 +69,18 @@ func (e *environment) startRestored(c *cli.Context, d *restoreDocument, binDir s
 		return err
 	}
 	d.Recovery = newRecoveryDocument(out)
-	// What differs was an error; but a standby goes on, and so does recovery to the end
-	// of the WAL where more of it has been archived meanwhile.
-	d.Recovery.AsPlanned = out.State != recovery.StandingBy && (d.Plan.TargetKind != plan.Latest || out.LSN == d.Plan.Stop.End)
+	d.Recovery.AsPlanned = asPlanned(d.Plan, out)
 	if e.json {
 		return nil
 	}
 	return e.printed(func(w io.Writer) { renderRecovery(w, d.Recovery) })
+}
+
+// asPlanned tells whether recovery has stopped where the plan said. What differs was an
+// error; but a standby goes on, and so does recovery to the end of the WAL where
+// more of it has been archived meanwhile.
+func asPlanned(p *plan.Plan, out *recovery.Outcome) bool {
+	return out.State != recovery.StandingBy && (p.TargetKind != plan.Latest || out.LSN == p.Stop.End)
 }
 
 // expectation is what recovery by a plan must come to.

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"errors"
+	"os"
 	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/walden-pg/walden/replay/extract"
 	"github.com/walden-pg/walden/wal/archive"
 )
 
@@ -28,6 +31,7 @@ func (e *environment) walGetCommand() *cli.Command {
 			&cli.IntFlag{Name: "incarnation", Usage: incarnationFlagUsage, DefaultText: "that of the data directory it runs in, else the newest"},
 			&cli.BoolFlag{Name: "partial", Usage: "deliver a segment of which nothing better is archived from its .partial file: restore writes this where the target's timeline ends in one", DefaultText: "false"},
 			&cli.BoolFlag{Name: "standby", Usage: "after its retries a storage fault on a segment exits 1, so that a standby waits instead of dying", DefaultText: "false"},
+			&cli.BoolFlag{Name: "scratch", Usage: "refuse WAL that creates a tablespace outside of the data directory; extract asks for this", DefaultText: "false"},
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 2 {
@@ -74,8 +78,16 @@ func (e *environment) walGet(c *cli.Context) error {
 	if c.Bool("partial") {
 		a = a.AcceptPartial()
 	}
-	if err := a.Fetch(c.Context, name, path); err != nil || !e.json {
+	if err := a.Fetch(c.Context, name, path); err != nil {
 		return err
+	}
+	if c.Bool("scratch") {
+		if err := extract.CheckTablespaces(path, name, inc.SegmentSize); err != nil {
+			return errors.Join(err, os.Remove(path))
+		}
+	}
+	if !e.json {
+		return nil
 	}
 	return e.printJSON(walGetDocument{File: name, Path: path})
 }

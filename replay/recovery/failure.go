@@ -26,6 +26,9 @@ const (
 	FailureTimeline FailureKind = "timeline"
 	// FailureRestoreCommand: restore_command failed in a way that is not "no such file".
 	FailureRestoreCommand FailureKind = "restore-command"
+	// FailureInvalidPages: WAL refers to pages of a database that should be whole,
+	// and they are not there, or all zeros.
+	FailureInvalidPages FailureKind = "invalid-pages"
 	// FailureDied: the server, or its startup process, crashed or was killed.
 	FailureDied FailureKind = "died"
 )

@@ -33,8 +33,13 @@ func (w *watch) finish(state State, err error) (*Outcome, error) {
 	default:
 		w.locateStopped(o)
 	}
+	o.InvalidPages = w.seen.invalidByDatabase()
 	if err == nil {
-		if err = w.compare(o); err != nil {
+		err = w.seen.judgeInvalid(w.options.Whole, w.logPath)
+		if err == nil {
+			err = w.compare(o)
+		}
+		if err != nil {
 			o.State = Failed
 			w.server.stop() // nobody shall take it for what was asked for
 		}

@@ -38,6 +38,8 @@ type observer struct {
 	fatal    []*entry // FATAL and PANIC of the server itself
 	faults   []*entry // other messages with an error's SQLSTATE
 	foreign  []string // the last lines that commands wrote
+
+	invalid map[string]InvalidPages // by the relation's file
 }
 
 var (
@@ -62,6 +64,9 @@ func (o *observer) take(e *entry) {
 		return
 	case "FATAL", "PANIC":
 		o.takeFatal(e)
+		return
+	}
+	if e.severity == "WARNING" && o.takeInvalid(e.text) {
 		return
 	}
 	if !o.takeStop(e.text) && !o.takePosition(e.text) {

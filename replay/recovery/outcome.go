@@ -105,6 +105,9 @@ type Outcome struct {
 	// a shell: to connect, to end the pause by promoting, to stop the server
 	// and to start it again. Empty where they do not apply.
 	ConnectCommand, ResumeCommand, StopCommand, StartCommand string
+	// InvalidPages are the references to pages that were passed over, by the OID
+	// of the database (0: shared): see Options.Whole.
+	InvalidPages map[uint32]InvalidPages
 	// Warnings are things a person should know.
 	Warnings []string
 	// Duration is how long it took from the start of the server.

@@ -29,6 +29,11 @@ func Told(directory string) error {
 	return nil
 }
 
+// StopLeftBehind stops the server that a run which was killed, or had TellLater set, has left on
+// o.Directory, if there is one, at once: the directory is going to be removed. Of the other options only BinDir counts. The error is a
+// *RunningError if the server there is another, or does not stop.
+func StopLeftBehind(ctx context.Context, o Options) error { return stopLeftBehind(ctx, o) }
+
 // Options say what to run and how.
 type Options struct {
 	// Directory is the restored data directory. It must contain recovery.signal
@@ -53,6 +58,15 @@ type Options struct {
 	// Port is the port, and the number in the socket's name; 0: 5432, or the
 	// configuration's with KeepListening.
 	Port int
+	// HBA is the text of a pg_hba.conf that the server gets instead of its own;
+	// empty: its own.
+	HBA string
+	// Whole tells of a relation's file, by its path in the server's messages
+	// (base/16384/2619_vm), whether it must be whole where others are hollow (see
+	// replay/databases): with ignore_invalid_pages on, WAL that refers to a page that
+	// is not there or all zeros is passed over with a warning. In one of these files that is a
+	// *Failure. nil: not looked at.
+	Whole func(file string) bool
 	// Settings are further settings for the server's command line. They win
 	// over the configuration files, and over what this package sets.
 	Settings map[string]string

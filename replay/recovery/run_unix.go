@@ -23,6 +23,7 @@ type watch struct {
 	lastReport time.Time
 	lastStage  Stage
 	lastAsk    time.Time
+	lastPrune  time.Time
 	answer     position // the last answer of the server
 }
 
@@ -73,6 +74,7 @@ func (w *watch) follow(ctx context.Context) (State, error) {
 			return w.conclude(ctx, state)
 		}
 		w.askPosition(ctx)
+		w.pruneWAL()
 		w.report(false)
 		select {
 		case <-ctx.Done():

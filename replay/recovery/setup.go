@@ -73,7 +73,7 @@ func prepare(ctx context.Context, o Options) (*setup, error) {
 	if s.binDir, err = FindBinaries(ctx, s.major, o.BinDir); err != nil {
 		return nil, err
 	}
-	if err := s.endEarlier(ctx); err != nil {
+	if err := s.endEarlier(ctx, "fast"); err != nil {
 		return nil, err
 	}
 	if s.control, err = control.ReadDirectory(directory); err != nil {
@@ -215,7 +215,7 @@ func (s *setup) decideSettings(ctx context.Context, o Options) error {
 	for _, name := range names {
 		s.settings = append(s.settings, setting{name, o.Settings[name]})
 	}
-	return s.locateHBA(ctx)
+	return s.locateHBA(ctx, o.HBA)
 }
 
 // quoteInList writes a directory as an element of a list of directories, where
@@ -258,10 +258,15 @@ func (s *setup) locateConfig() error {
 
 // locateHBA finds pg_hba.conf: restored beside the data directory, where the
 // configuration says, or nowhere; then one is written that lets users in as
-// themselves through the socket only.
-func (s *setup) locateHBA(ctx context.Context) error {
+// themselves through the socket only. One that the caller gives wins.
+func (s *setup) locateHBA(ctx context.Context, given string) error {
 	path := filepath.Join(s.configDir, "pg_hba.conf")
-	if !exists(path) {
+	if given != "" {
+		path = filepath.Join(s.runDir, generatedHBA)
+		if err := s.generate(path, given); err != nil {
+			return err
+		}
+	} else if !exists(path) {
 		configured, err := s.ask(ctx, "hba_file")
 		if err != nil || exists(configured) {
 			return ctx.Err() // a broken configuration is told by the start

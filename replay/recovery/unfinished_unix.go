@@ -47,9 +47,47 @@ func (s *setup) newestHistory() wal.TimelineID {
 	return newest
 }
 
+// stopLeftBehind is StopLeftBehind.
+func stopLeftBehind(ctx context.Context, o Options) error {
+	running, alive := RunningServer(o.Directory)
+	if !alive {
+		return nil
+	}
+	conn, err := net.DialTimeout("unix", running.socket(), 5*time.Second)
+	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, os.ErrNotExist) {
+		return nil // the process id is another program's by now: nobody listens
+	}
+	if err == nil {
+		_ = conn.Close() // nothing was said
+	}
+	s := &setup{directory: o.Directory}
+	if s.major, err = Major(o.Directory); err != nil {
+		return err
+	}
+	if s.owner, err = ownerOf(o.Directory); err != nil {
+		return err
+	}
+	if s.binDir, err = FindBinaries(ctx, s.major, o.BinDir); err != nil {
+		return err
+	}
+	if err := s.endEarlier(ctx, "immediate"); err != nil {
+		return err
+	}
+	if s.runDir = running.SocketDirectory; strings.HasPrefix(filepath.Base(s.runDir), temporaryRun) {
+		s.removeRunDirectory()
+	}
+	return nil
+}
+
+// socket is the path of the server's socket.
+func (s *Server) socket() string {
+	return filepath.Join(s.SocketDirectory, fmt.Sprintf(".s.PGSQL.%d", s.Port))
+}
+
 // endEarlier stops a server that a run which was killed has left behind. The
-// error is a *RunningError if the server is another, or does not stop.
-func (s *setup) endEarlier(ctx context.Context) error {
+// error is a *RunningError if the server is another, or does not stop. mode is
+// pg_ctl's.
+func (s *setup) endEarlier(ctx context.Context, mode string) error {
 	running, alive := RunningServer(s.directory)
 	if !alive {
 		return nil
@@ -60,14 +98,13 @@ func (s *setup) endEarlier(ctx context.Context) error {
 	}
 	// The process id alone might be that of another program by now: a server of
 	// ours has its socket where we put it, and listens there.
-	socket := filepath.Join(running.SocketDirectory, fmt.Sprintf(".s.PGSQL.%d", running.Port))
 	ours := running.SocketDirectory == s.directory+".run" || strings.HasPrefix(filepath.Base(running.SocketDirectory), temporaryRun)
-	conn, err := net.DialTimeout("unix", socket, 5*time.Second)
+	conn, err := net.DialTimeout("unix", running.socket(), 5*time.Second)
 	if err != nil || !ours {
 		return errors.Join(refused, err)
 	}
 	_ = conn.Close() // nothing was said
-	cmd := exec.CommandContext(ctx, filepath.Join(s.binDir, "pg_ctl"), "-D", s.directory, "-m", "fast", "-w", "-t", "60", "stop")
+	cmd := exec.CommandContext(ctx, filepath.Join(s.binDir, "pg_ctl"), "-D", s.directory, "-m", mode, "-w", "-t", "60", "stop")
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = s.directory, s.environment(), s.owner.attributes(false)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return errors.Join(refused, fmt.Errorf("it does not stop: %w: %s", err, strings.TrimSpace(string(out))))

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/walden-pg/walden/replay/databases"
 	"github.com/walden-pg/walden/replay/plan"
 	"github.com/walden-pg/walden/replay/recovery"
 	"github.com/walden-pg/walden/wal/control"
@@ -116,7 +117,7 @@ func (r *restorer) configure() error {
 	if len(old) > 0 && old[len(old)-1] != '\n' {
 		old = append(old, '\n')
 	}
-	text := string(old) + r.settings.block(r.manifest.ID, r.plan.Target, time.Now())
+	text := string(old) + r.settings.block(r.manifest.ID, r.plan.Target, r.options.Databases, time.Now())
 	temp := r.data(autoConf + ".walden")
 	if err := r.write(temp, text); err != nil {
 		return err
@@ -199,8 +200,11 @@ func (r *restorer) unmarkAll() error {
 func (r *restorer) result() *Result {
 	res := &Result{
 		Directory: r.targets.data.path, Backup: r.manifest.ID,
-		Files: r.manifest.Files, Bytes: r.manifest.Bytes,
+		Files: r.manifest.Files, Bytes: r.manifest.Bytes, Databases: r.options.Databases,
 		Settings: r.settings.lines, Cleared: r.settings.cleared, Warnings: r.warn(),
+	}
+	if c := res.Databases; c != nil {
+		res.Files, res.Bytes = res.Files-c.HollowFiles, res.Bytes-c.HollowBytes
 	}
 	for _, ts := range r.targets.tablespaces {
 		res.Tablespaces = append(res.Tablespaces, Tablespace{OID: ts.OID, From: ts.Location, To: ts.path})
@@ -246,6 +250,11 @@ func (r *restorer) startCommand() string {
 // warn gathers what a person should know.
 func (r *restorer) warn() []string {
 	list := append([]string(nil), r.plan.Warnings...)
+	if c := r.options.Databases; c != nil && len(c.Hollow) > 0 {
+		list = append(list, fmt.Sprintf("this is no whole cluster: the files of %s are zeros, and whoever connects there gets errors. "+
+			"Drop these databases once the cluster is open for writing, then run ALTER SYSTEM RESET ignore_invalid_pages and restart. "+
+			"pg_verifybackup does not pass, and a backup of this cluster is worth nothing before that", databases.Listing(c.Hollow)))
+	}
 	if r.options.Standby && r.plan.Follow != "" && r.plan.Follow != plan.LatestTimeline {
 		list = append(list, fmt.Sprintf("the standby stays on timeline %s: it will not follow a promotion unless recovery_target_timeline is set to latest", r.plan.Timeline))
 	}

@@ -49,10 +49,12 @@ type copier struct {
 	parked   list.List // of *file, the longest unused first
 	finished []*file   // verified, to be made durable
 	unsynced int64     // their bytes
-	progress Progress
-	report   func(Progress)
-	began    time.Time
-	reported time.Time
+	// downloaded counts the stored bytes that were read of packs.
+	downloaded int64
+	progress   Progress
+	report     func(Progress)
+	began      time.Time
+	reported   time.Time
 }
 
 // openPack is a pack whose index has been read, shared by its runs.
@@ -74,6 +76,10 @@ func newCopier(repo *repository.Repository, inc archive.Incarnation, m *baseback
 		repo: repo, inc: inc, refs: map[packID]basebackup.PackRef{}, disk: osDisk{}, jobs: o.Jobs,
 		packs: map[packID]*openPack{}, report: o.Progress, began: time.Now(),
 		progress: Progress{TotalBytes: m.Bytes, TotalFiles: m.Files},
+	}
+	if o.Databases != nil {
+		c.progress.TotalBytes -= o.Databases.HollowBytes
+		c.progress.TotalFiles -= o.Databases.HollowFiles
 	}
 	if c.jobs <= 0 {
 		c.jobs = defaultJobs()
@@ -97,8 +103,7 @@ func (c *copier) copy(ctx context.Context, files []*file) error {
 	runs := planRuns(files)
 	for _, r := range runs {
 		if _, ok := c.refs[r.pack]; !ok {
-			return &FileError{Path: r.parts[0].file.entry.Path,
-				Reason: fmt.Sprintf("the backup's manifest does not name pack %d of backup %s", r.pack.number, r.pack.backup)}
+			return unnamedPack(&r)
 		}
 		if c.packs[r.pack] == nil {
 			c.packs[r.pack] = &openPack{}
@@ -127,6 +132,11 @@ func (c *copier) copy(ctx context.Context, files []*file) error {
 	return c.settle()
 }
 
+func unnamedPack(r *readRun) error {
+	return &FileError{Path: r.parts[0].file.entry.Path,
+		Reason: fmt.Sprintf("the backup's manifest does not name pack %d of backup %s", r.pack.number, r.pack.backup)}
+}
+
 func (c *copier) copyEmpty(f *file) error {
 	if err := f.open(c.disk); err != nil {
 		return fmt.Errorf("restore %s: %w", f.entry.Path, err)
@@ -145,6 +155,9 @@ func (c *copier) copyRun(ctx context.Context, r *readRun) error {
 		last := r.parts[len(r.parts)-1].file
 		return &FileError{Path: last.entry.Path, Packs: c.keys(last.entry.Extents), Reason: "it reaches beyond the end of its pack"}
 	}
+	c.mu.Lock()
+	c.downloaded += object.StoredRange(r.begin, r.end-r.begin)
+	c.mu.Unlock()
 	body := object.NewReader(ctx, r.begin, r.end-r.begin)
 	defer body.Close()
 	buffer := make([]byte, copyBuffer)
@@ -204,10 +217,14 @@ func (c *copier) finish(f *file) error {
 	if err := f.finish(c.disk, c.own, c.keys); err != nil {
 		return fmt.Errorf("restore %s: %w", f.entry.Path, err)
 	}
-	c.count(0, 1)
+	if !f.hollow {
+		c.count(0, 1)
+	}
 	c.mu.Lock()
 	c.finished = append(c.finished, f)
-	c.unsynced += f.entry.Size
+	if !f.hollow {
+		c.unsynced += f.entry.Size
+	}
 	due := len(c.finished) >= maxFinished || c.unsynced >= maxUnsynced
 	c.mu.Unlock()
 	if due {

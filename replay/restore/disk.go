@@ -36,6 +36,9 @@ type handle interface {
 	io.Closer
 	Chmod(mode fs.FileMode) error
 	Chown(uid, gid int) error
+	// Truncate sets the length; what it adds reads as zeros and takes no room
+	// where the file system knows holes.
+	Truncate(size int64) error
 	// StartSync lets the system begin to write what it has buffered, where that
 	// can be asked for. Sync waits for it, and makes the file durable.
 	StartSync()

@@ -26,6 +26,9 @@
 // it is closed. The number of open files is bounded; one that is closed before it
 // is complete is fsynced first too, so that no write error is lost.
 //
+// Where only some databases are wanted, the files of the others are made as long as they
+// were and not filled: see replay/databases. They are in no run, so nothing is read for them.
+//
 // 4. global/pg_control is written like all others, but under another name: until
 // it gets its own, no server can start here.
 //

@@ -146,6 +146,13 @@ func (h *faultHandle) WriteAt(b []byte, off int64) (int, error) {
 	return h.handle.WriteAt(b, off)
 }
 
+func (h *faultHandle) Truncate(size int64) error {
+	if err := h.disk.step(); err != nil {
+		return err
+	}
+	return h.handle.Truncate(size)
+}
+
 func (h *faultHandle) Sync() error {
 	if err := h.disk.step(); err != nil {
 		return err

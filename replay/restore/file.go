@@ -22,6 +22,8 @@ type piece struct {
 type file struct {
 	entry basebackup.FileEntry
 	path  string
+	// hollow: it gets its size and zeros, not its content.
+	hollow bool
 
 	mu      sync.Mutex
 	pieces  []piece
@@ -100,8 +102,8 @@ func (f *file) abandon() {
 	}
 }
 
-// finish verifies a file whose last piece has been written, and gives it its
-// mode, owner and time. It stays open until settle has made it durable: an fsync
+// finish verifies a file whose last piece has been written, or makes a hollow one as
+// long as it should be, and gives it its mode, owner and time. It stays open until settle has made it durable: an fsync
 // through another handle might not hear of an earlier error.
 func (f *file) finish(d disk, own *owner, keys func([]basebackup.Extent) []string) error {
 	defer func() {
@@ -109,7 +111,11 @@ func (f *file) finish(d disk, own *owner, keys func([]basebackup.Extent) []strin
 		f.users--
 		f.mu.Unlock()
 	}()
-	if err := f.verify(keys); err != nil {
+	if f.hollow {
+		if err := f.handle.Truncate(f.entry.Size); err != nil {
+			return err
+		}
+	} else if err := f.verify(keys); err != nil {
 		return err
 	}
 	h := f.handle // ours: we have the file open

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/walden-pg/walden/replay/databases"
 	"github.com/walden-pg/walden/replay/plan"
 )
 
@@ -44,6 +45,10 @@ type Options struct {
 	// KeepArchiving leaves archiving and logical replication as the backup has
 	// them: for a cluster that takes the place of the one it came from.
 	KeepArchiving bool
+	// Databases are those to restore; the files of the others become hollow, and
+	// the directory must not be taken for a whole cluster: see package databases.
+	// nil: all.
+	Databases *databases.Choice
 	// Set are further settings; they win over all others in the data directory.
 	Set map[string]string
 	// Resume takes a directory up that an earlier run of the same call has
@@ -91,9 +96,15 @@ type Tablespace struct {
 type Result struct {
 	// Directory is the data directory's absolute path, Backup the backup's id.
 	Directory, Backup string
-	// Files and Bytes count what was written from the backup.
+	// Files and Bytes count what was written from the backup; hollow files are not among them.
 	Files, Bytes int64
-	Duration     time.Duration
+	// Downloaded is how many bytes of packs were read for it; 0 where an earlier
+	// run had done so.
+	Downloaded int64
+	Duration   time.Duration
+	// Databases is the choice that was restored; nil: everything. If it has Hollow
+	// databases they must be dropped before the cluster is used.
+	Databases *databases.Choice
 	// Tablespaces are those outside the data directory.
 	Tablespaces []Tablespace
 	// Settings are the lines appended to postgresql.auto.conf, in their order.

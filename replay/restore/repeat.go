@@ -55,7 +55,7 @@ func (r *restorer) alreadyDone(t *targets) bool {
 	}
 	// Behind the words that begin the block stands the date of that run.
 	_, have, found := strings.Cut(string(conf[at:]), ": ")
-	_, want, _ := strings.Cut(r.settings.block(r.manifest.ID, r.plan.Target, time.Time{}), ": ")
+	_, want, _ := strings.Cut(r.settings.block(r.manifest.ID, r.plan.Target, r.options.Databases, time.Time{}), ": ")
 	return found && have == want
 }
 

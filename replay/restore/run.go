@@ -53,6 +53,7 @@ func run(ctx context.Context, repo *repository.Repository, p *plan.Plan, o Optio
 		return nil, err
 	}
 	result := r.result()
+	result.Downloaded = r.copier.downloaded
 	result.Duration = time.Since(began)
 	return result, nil
 }
@@ -74,6 +75,8 @@ type restorer struct {
 	copier   *copier
 	tree     *tree
 	seen     map[string]bool // of the files that no backup is without
+
+	hollowFiles, hollowBytes int64
 }
 
 // essential are the files without which a directory is no backup.
@@ -120,10 +123,10 @@ func (r *restorer) begin() error {
 				return err
 			}
 			r.log.Info("removed what an interrupted restore had left", "directory", r.targets.data.path)
-			return r.targets.checkSpace(r.manifest)
+			return r.targets.checkSpace(r.manifest, r.options.Databases)
 		}
 	}
-	if err := r.targets.checkSpace(r.manifest); err != nil {
+	if err := r.targets.checkSpace(r.manifest, r.options.Databases); err != nil {
 		return err
 	}
 	return r.targets.begin(r.disk, r.manifest.ID, r.own)
@@ -147,9 +150,9 @@ func (r *restorer) copyAll(ctx context.Context) error {
 		r.log.Debug("shard restored", "backup", ref.Backup, "shard", ref.Number, "files", len(files))
 	}
 	done := r.copier.progress
-	if done.Files != r.manifest.Files || done.Bytes != r.manifest.Bytes {
+	if files, bytes := done.Files+r.hollowFiles, done.Bytes+r.hollowBytes; files != r.manifest.Files || bytes != r.manifest.Bytes {
 		return fmt.Errorf("restore: the backup's tables hold %d files and %d bytes, its manifest says %d and %d: choose another backup",
-			done.Files, done.Bytes, r.manifest.Files, r.manifest.Bytes)
+			files, bytes, r.manifest.Files, r.manifest.Bytes)
 	}
 	for _, name := range essential {
 		if !r.seen[name] {
@@ -178,7 +181,12 @@ func (r *restorer) readShard(ctx context.Context, ref basebackup.ShardRef) ([]*f
 			err = r.link(&e)
 		default:
 			err = r.tree.parents(at, top)
-			files = append(files, &file{entry: e, path: at})
+			f := &file{entry: e, path: at, hollow: r.options.Databases.IsHollow(e.Path)}
+			files = append(files, f)
+			if f.hollow {
+				r.hollowFiles++
+				r.hollowBytes += e.Size
+			}
 			r.note(&e)
 		}
 		if err != nil {

@@ -50,6 +50,9 @@ type extent struct {
 func planRuns(files []*file) []readRun {
 	var extents []extent
 	for _, f := range files {
+		if f.hollow {
+			continue
+		}
 		at := int64(0)
 		for _, x := range f.entry.Extents {
 			extents = append(extents, extent{x, f, at})

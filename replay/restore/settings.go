@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/walden-pg/walden/basebackup"
+	"github.com/walden-pg/walden/replay/databases"
 	"github.com/walden-pg/walden/replay/plan"
 )
 
@@ -33,6 +34,11 @@ func makeSettings(p *plan.Plan, m *basebackup.Manifest, o Options) (settings, er
 	}
 	s.add("restore_command", o.RestoreCommand)
 	s.clearHarm(m.Major, o.KeepArchiving)
+	if o.Databases != nil && len(o.Databases.Hollow) > 0 {
+		// Without it PostgreSQL ends at the first reference to a page that is
+		// hollow; recovery.Options.Whole makes up for what it hides.
+		s.add("ignore_invalid_pages", "on")
+	}
 	if err := s.addTarget(p, o); err != nil {
 		return s, err
 	}
@@ -152,10 +158,17 @@ const (
 )
 
 // block is the text that is appended to postgresql.auto.conf.
-func (s *settings) block(backup, target string, now time.Time) string {
+func (s *settings) block(backup, target string, choice *databases.Choice, now time.Time) string {
+	what := ""
+	if choice != nil {
+		what = fmt.Sprintf("of %s alone, ", oneLine(choice.String()))
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%s%s: restore of backup %s to %s.\n", blockBegins,
-		now.UTC().Format("2006-01-02 15:04:05 MST"), backup, oneLine(target))
+	fmt.Fprintf(&b, "\n%s%s: restore %sof backup %s to %s.\n", blockBegins,
+		now.UTC().Format("2006-01-02 15:04:05 MST"), what, backup, oneLine(target))
+	if choice != nil && len(choice.Hollow) > 0 {
+		b.WriteString("# This is no whole cluster: the files of its other databases are zeros. Drop those databases.\n")
+	}
 	for _, l := range s.lines {
 		fmt.Fprintf(&b, "%s = %s\n", l.Name, quote(l.Value))
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/walden-pg/walden/basebackup"
+	"github.com/walden-pg/walden/replay/databases"
 )
 
 // targets are the directories that a restore writes to.
@@ -336,8 +337,14 @@ func (p *place) begin(d disk, m *marker, own *owner) error {
 	return m.mark(d, p.path)
 }
 
-// checkSpace compares the backup's size with what is free.
-func (t *targets) checkSpace(m *basebackup.Manifest) error {
+// checkSpace compares the backup's size with what is free. Hollow files take nothing.
+func (t *targets) checkSpace(m *basebackup.Manifest, choice *databases.Choice) error {
+	hollow := func(uint32) int64 { return 0 }
+	rest := m.Bytes
+	if choice != nil {
+		hollow, rest = choice.HollowIn, rest-choice.HollowBytes
+	}
+
 	need := map[uint64]int64{}
 	systems := map[uint64]filesystem{}
 	add := func(p *place, bytes int64) error {
@@ -359,9 +366,8 @@ func (t *targets) checkSpace(m *basebackup.Manifest) error {
 		}
 		return nil
 	}
-	rest := m.Bytes
 	for i := range t.tablespaces {
-		size := min(t.tablespaces[i].Size, rest)
+		size := min(max(t.tablespaces[i].Size-hollow(t.tablespaces[i].OID), 0), rest)
 		rest -= size
 		if err := add(&t.tablespaces[i].place, size); err != nil {
 			return err

@@ -332,6 +332,14 @@ func TestOneRangedRead(t *testing.T) {
 	if src.reads != 1 || src.bytes != 3*(MaxFrame+lz4Overhead) {
 		t.Errorf("%d reads of %d bytes", src.reads, src.bytes)
 	}
+	if said := obj.StoredRange(MaxFrame+10, 2*MaxFrame); said != src.bytes {
+		t.Errorf("StoredRange says %d, and %d were read", said, src.bytes)
+	}
+	for _, c := range []struct{ off, n, frames int64 }{{0, 1, 1}, {0, 6 * MaxFrame, 6}, {MaxFrame, MaxFrame, 1}, {0, 0, 0}, {-1, 5, 0}, {6 * MaxFrame, 1, 0}, {6*MaxFrame - 1, 1 << 30, 1}} {
+		if got := obj.StoredRange(c.off, c.n); got != c.frames*(MaxFrame+lz4Overhead) {
+			t.Errorf("StoredRange(%d, %d) is %d", c.off, c.n, got)
+		}
+	}
 	small := &countingSource{RangeReader: unsized{BytesRange(mustEncode(t, raw[:10_000], testOptions(CodecNone)))}}
 	if _, err := readEverything(small, testReadOptions()); err != nil || small.reads != 1 {
 		t.Errorf("a small object took %d reads: %v", small.reads, err)

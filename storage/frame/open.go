@@ -251,6 +251,20 @@ func (o *Object) Name() string { return o.name }
 // Size returns the number of raw bytes.
 func (o *Object) Size() int64 { return o.footer.RawLength }
 
+// StoredRange returns how many stored bytes a reader of n raw bytes from raw offset
+// off reads: those of the frames that hold them. What of the range is not inside the object counts nothing.
+func (o *Object) StoredRange(off, n int64) int64 {
+	end := min(off+n, o.Size())
+	if off < 0 || off >= end {
+		return 0
+	}
+	var sum int64
+	for _, f := range o.index.frames[off/MaxFrame : divideUp(end, MaxFrame)] {
+		sum += int64(f.storedLen)
+	}
+	return sum
+}
+
 // Section returns the data of the section of type t, if the object has one.
 // The caller does not change it.
 func (o *Object) Section(t uint16) ([]byte, bool) {

@@ -17,6 +17,7 @@ const (
 	SectionLandmarks     uint16 = 0x12
 	SectionEdges         uint16 = 0x13
 	SectionChangedBlocks uint16 = 0x14 // reserved
+	SectionNames         uint16 = 0x15 // reserved
 	SectionDetails       uint16 = 0x16
 	SectionEffects       uint16 = 0x17
 )
