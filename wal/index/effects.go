@@ -2,6 +2,7 @@ package index
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/walden-pg/walden/wal/record"
@@ -62,7 +63,7 @@ type Omitted struct {
 
 // weight tells which effects are kept. Files made and cut come first, then what
 // was done to pg_class, which tells TRUNCATE from a rewrite.
-func (e Effect) weight() uint64 {
+func (e *Effect) weight() uint64 {
 	w := e.Rows() + e.Images
 	if e.Created || e.Truncated {
 		w += 1 << 60
@@ -79,32 +80,38 @@ const relationCatalog = 1259
 
 // effects gathers Effects record by record. The zero value is ready.
 type effects struct {
-	open    map[uint32]*openEffects // of transactions that have not ended
-	last    *openEffects            // the one asked for last
+	// Transactions that have not ended: each in its slot, or if another has come
+	// into that one later, in spilled. On a busy server there are many short ones,
+	// of consecutive ids, and a map alone takes as long as all else.
+	slots   []openEffects
+	spilled map[uint32][]Effect
 	done    []Effect
+	least   uint64 // once done has been cut: what weighs no more is not kept
 	omitted Omitted
-	spare   []*openEffects
 }
 
 // openEffects are those of a transaction; most change a handful of relations.
 type openEffects struct {
-	xid  uint32
+	xid  uint32 // 0: none
 	list []Effect
 	at   int // in list, the one asked for last
 }
 
-// Limits of memory: how many transactions may be open, and how many effects done,
-// before the list of those to keep is cut.
+// Limits of memory: how many transactions are open, and how many effects of one.
 const (
-	maxOpen       = 1 << 16
-	maxOpenEffect = 1 << 10 // of one transaction
+	numSlots      = 1 << 10
+	maxSpilled    = 1 << 16
+	maxOpenEffect = 1 << 10
 )
 
-// of is the effect of a transaction on a relation.
+// of is the effect of a transaction on a relation, valid until the next call.
 func (g *effects) of(xid uint32, rel record.Relation) *Effect {
-	o := g.last
-	if o == nil || o.xid != xid {
-		o = g.transaction(xid)
+	if g.slots == nil {
+		g.slots = make([]openEffects, numSlots)
+	}
+	o := &g.slots[xid%numSlots]
+	if o.xid != xid {
+		g.take(o, xid)
 	}
 	if o.at < len(o.list) && o.list[o.at].Relation == rel {
 		return &o.list[o.at]
@@ -124,89 +131,82 @@ func (g *effects) of(xid uint32, rel record.Relation) *Effect {
 	return &o.list[o.at]
 }
 
-func (g *effects) transaction(xid uint32) *openEffects {
-	o := g.open[xid]
-	if o == nil {
-		if len(g.open) >= maxOpen {
-			g.flush()
+// take gives the slot to another transaction.
+func (g *effects) take(o *openEffects, xid uint32) {
+	if len(o.list) > 0 {
+		if g.spilled == nil || len(g.spilled) >= maxSpilled {
+			g.giveUp()
 		}
-		if g.open == nil {
-			g.open = make(map[uint32]*openEffects)
-		}
-		if n := len(g.spare); n > 0 {
-			o, g.spare = g.spare[n-1], g.spare[:n-1]
-		} else {
-			o = &openEffects{}
-		}
-		o.xid = xid
-		g.open[xid] = o
+		g.spilled[o.xid] = o.list
+		o.list = nil
 	}
-	g.last = o
-	return o
+	o.xid, o.at = xid, 0
+	if list, ok := g.spilled[xid]; ok {
+		o.list = list
+		delete(g.spilled, xid)
+	}
 }
 
-// remove takes a transaction out; nil: it did nothing.
-func (g *effects) remove(xid uint32) *openEffects {
-	o := g.open[xid]
-	if o == nil {
-		return nil
+// remove takes out what a transaction did, valid until the next call of of.
+func (g *effects) remove(xid uint32) []Effect {
+	if o := &g.slots[xid%numSlots]; o.xid == xid {
+		list := o.list
+		o.xid, o.at, o.list = 0, 0, o.list[:0]
+		return list
 	}
-	delete(g.open, xid)
-	if g.last == o {
-		g.last = nil
-	}
-	return o
-}
-
-func (g *effects) recycle(o *openEffects) {
-	o.list, o.at = o.list[:0], 0
-	g.spare = append(g.spare, o)
+	list := g.spilled[xid]
+	delete(g.spilled, xid)
+	return list
 }
 
 // end takes note of the end of a transaction: with a commit the effects of its
 // subtransactions become its own, with an abort all go.
 func (g *effects) end(kind TransactionKind, xid uint32, subxacts []uint32) {
-	if !kind.Ends() || len(g.open) == 0 {
+	if !kind.Ends() || g.slots == nil {
 		return
 	}
 	commit := kind == Commit || kind == CommitPrepared
 	for _, sub := range subxacts {
-		o := g.remove(sub)
-		if o == nil {
-			continue
-		}
-		if commit {
-			for _, e := range o.list {
+		list := g.remove(sub)
+		if commit && len(list) > 0 {
+			// The transaction may want the slot that the list is of.
+			for _, e := range slices.Clone(list) {
 				g.of(xid, e.Relation).add(e)
 			}
 		}
-		g.recycle(o)
 	}
-	if o := g.remove(xid); o != nil {
-		if commit {
-			g.finish(o.list)
-		}
-		g.recycle(o)
+	if list := g.remove(xid); commit {
+		g.finish(list)
 	}
 }
 
 // finish moves effects to the list of those that may be kept.
 func (g *effects) finish(list []Effect) {
-	if len(g.done)+len(list) > 4*MaxEffects {
-		g.cut()
+	for i := range list {
+		if list[i].weight() <= g.least {
+			g.omit(&list[i])
+			continue
+		}
+		if len(g.done) >= 4*MaxEffects {
+			g.cut()
+		}
+		g.done = append(g.done, list[i])
 	}
-	g.done = append(g.done, list...)
 }
 
-// flush gives up waiting for the end of transactions: their effects stay as the
-// records name them.
-func (g *effects) flush() {
-	for xid, o := range g.open {
-		g.finish(o.list)
-		delete(g.open, xid)
-		g.recycle(o)
+func (g *effects) omit(e *Effect) {
+	g.omitted.Effects++
+	g.omitted.Rows += e.Rows()
+	g.omitted.Largest = max(g.omitted.Largest, e.Rows())
+}
+
+// giveUp no longer waits for the end of those transactions that were spilled:
+// their effects stay as the records name them.
+func (g *effects) giveUp() {
+	for _, xid := range slices.Sorted(maps.Keys(g.spilled)) { // in order, so that an index depends on the segment alone
+		g.finish(g.spilled[xid])
 	}
-	g.last = nil
+	g.spilled = map[uint32][]Effect{}
 }
 
 // cut keeps the MaxEffects that weigh most.
@@ -216,14 +216,13 @@ func (g *effects) cut() {
 		return
 	}
 	slices.SortFunc(g.done, func(a, b Effect) int {
-		return cmp.Or(-cmp.Compare(a.weight(), b.weight()), a.Compare(b))
+		return cmp.Or(cmp.Compare(b.weight(), a.weight()), a.Compare(b))
 	})
-	for _, e := range g.done[MaxEffects:] {
-		g.omitted.Effects++
-		g.omitted.Rows += e.Rows()
-		g.omitted.Largest = max(g.omitted.Largest, e.Rows())
+	for i := range g.done[MaxEffects:] {
+		g.omit(&g.done[MaxEffects+i])
 	}
 	g.done = g.done[:MaxEffects]
+	g.least = g.done[MaxEffects-1].weight()
 }
 
 // merge sorts, and makes one of those of the same transaction and relation.
@@ -242,7 +241,10 @@ func (g *effects) merge() {
 
 // result is what an Index says, at the end of the segment.
 func (g *effects) result() ([]Effect, Omitted) {
-	g.flush()
+	g.giveUp()
+	for i := range g.slots {
+		g.finish(g.slots[i].list)
+	}
 	g.cut()
 	g.merge()
 	if len(g.done) == 0 {

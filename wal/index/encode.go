@@ -17,7 +17,6 @@ const (
 	SectionLandmarks     uint16 = 0x12
 	SectionEdges         uint16 = 0x13
 	SectionChangedBlocks uint16 = 0x14 // reserved
-	SectionNames         uint16 = 0x15 // reserved
 	SectionDetails       uint16 = 0x16
 	SectionEffects       uint16 = 0x17
 )
@@ -95,8 +94,7 @@ const (
 	summaryHasComplete = 1 << 1
 	summaryHasSwitch   = 1 << 2
 	summaryHasEndings  = 1 << 3
-	summaryHasPrepared = 1 << 4
-	summaryFlags       = 1<<5 - 1
+	summaryFlags       = 1<<4 - 1
 )
 
 func (ix *Index) encodeSummary() []byte {
@@ -127,9 +125,6 @@ func (ix *Index) encodeSummary() []byte {
 	if ix.Commits+ix.Aborts > 0 {
 		e.endings(ix.endings())
 	}
-	if ix.Prepared > 0 {
-		e.uint(ix.Prepared)
-	}
 	return e.b
 }
 
@@ -145,9 +140,6 @@ func (ix *Index) summaryFlags() (flags uint64) {
 	}
 	if ix.Commits+ix.Aborts > 0 {
 		flags |= summaryHasEndings
-	}
-	if ix.Prepared > 0 {
-		flags |= summaryHasPrepared
 	}
 	return flags
 }
@@ -204,9 +196,6 @@ func decodeSummary(b []byte) (*Index, error) {
 	}
 	if flags&summaryHasEndings != 0 {
 		ix.setEndings(d.endings())
-	}
-	if flags&summaryHasPrepared != 0 {
-		ix.Prepared = d.between(1, uint64(seg.Size))
 	}
 	if err := d.end(); err != nil {
 		return nil, err

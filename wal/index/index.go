@@ -150,9 +150,8 @@ const (
 	// at one place and drops it, in a transaction without an id, at the other.
 	DatabaseCreate
 	DatabaseDrop
-	// DatabaseInvalid: DROP DATABASE has begun, and no one can connect any more; or,
-	// where Database is 0, a row of pg_database was changed in place and its
-	// compressed image may hide that. VACUUM changes such rows too.
+	// DatabaseInvalid: DROP DATABASE has begun, and at once no one can connect any more.
+	// Database is 0 where the record, which crosses segments, does not tell which.
 	DatabaseInvalid
 	// TablespaceDrop: a tablespace, which was empty, goes.
 	TablespaceDrop

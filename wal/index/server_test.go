@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/walden-pg/walden/internal/pgtest"
+	"github.com/walden-pg/walden/internal/waldump"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/index"
 )
@@ -52,7 +53,7 @@ func TestAgainstWaldump(t *testing.T) {
 				c.Configure(map[string]string{"max_connections": "37", "wal_level": "replica"})
 				c.Restart()
 				c.Psql("INSERT INTO t VALUES (40000); SELECT pg_switch_wal(); INSERT INTO t VALUES (40001); SELECT pg_switch_wal();")
-				list := segments(t, c, 1, wal.SegmentSize(mb)<<20, position(t, c))
+				list := waldump.Segments(t, c, 1, wal.SegmentSize(mb)<<20, position(t, c))
 				compare(t, c, list)
 			})
 		}
@@ -84,8 +85,8 @@ func position(t *testing.T, c *pgtest.Cluster) wal.LSN {
 func compare(t *testing.T, c *pgtest.Cluster, list []wal.Segment) gathered {
 	t.Helper()
 	first, last := list[0], list[len(list)-1]
-	want := waldump(t, c, first.Timeline, first.Start(), last.End())
-	compareRecords(t, c, list, want)
+	want := waldump.Run(t, c, first.Timeline, first.Start(), last.End())
+	waldump.Compare(t, c, list, want)
 	g := gather(t, c, list)
 	if g.records != uint64(len(want)) {
 		t.Errorf("the indexes count %d records, pg_waldump %d", g.records, len(want))
@@ -114,7 +115,7 @@ func TestPromotion(t *testing.T) {
 			s.Promote()
 			s.WaitFor("the end of recovery", func() bool { return s.QueryValue("SELECT pg_is_in_recovery()") == "f" })
 			s.Psql("CHECKPOINT; DO $$ BEGIN FOR i IN 1..30 LOOP INSERT INTO t VALUES (i); COMMIT; END LOOP; END $$; SELECT pg_switch_wal(); INSERT INTO t VALUES (1); SELECT pg_switch_wal();")
-			list := segments(t, s, 2, 1<<20, position(t, s))
+			list := waldump.Segments(t, s, 2, 1<<20, position(t, s))
 			g := compare(t, s, list)
 			b, err := os.ReadFile(filepath.Join(s.DataDir(), "pg_wal", "00000002.history"))
 			if err != nil {
@@ -145,7 +146,7 @@ func TestPromotion(t *testing.T) {
 			if err != nil || partial.EndOfRecords < parent.End {
 				t.Fatalf("%+v, %v", partial, err)
 			}
-			fresh, err := index.Build(bytes.NewReader(content(t, s, list[0])), list[0], index.Options{Complete: true})
+			fresh, err := index.Build(bytes.NewReader(waldump.Content(t, s, list[0])), list[0], index.Options{Complete: true})
 			if err != nil || fresh.PageTimelineFirst != 1 || fresh.Segment.Timeline != 2 {
 				t.Fatalf("%+v, %v", fresh, err)
 			}
@@ -182,7 +183,7 @@ func TestLostContinuation(t *testing.T) {
 			}
 			c.Start()
 			c.Psql("INSERT INTO t VALUES (3); SELECT pg_switch_wal(); INSERT INTO t VALUES (4); SELECT pg_switch_wal();")
-			list := segments(t, c, 1, 1<<20, position(t, c))
+			list := waldump.Segments(t, c, 1, 1<<20, position(t, c))
 			g := compare(t, c, list)
 			if g.overwritten != 1 {
 				t.Errorf("%d records overwritten", g.overwritten)
@@ -201,7 +202,7 @@ func TestLiveSegment(t *testing.T) {
 	c.WaitFor("a quiet moment", func() bool {
 		end = position(t, c)
 		seg := wal.SegmentAt(1, end, 1<<20)
-		b := content(t, c, seg)
+		b := waldump.Content(t, c, seg)
 		if _, err := index.Build(bytes.NewReader(b), seg, index.Options{Complete: true}); err == nil {
 			t.Fatal("the segment being written passes for a complete one")
 		}

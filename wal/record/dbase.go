@@ -100,7 +100,7 @@ const invalidDatabase = -2
 
 // DatabaseRow is what an in-place update of pg_database leaves in the row.
 type DatabaseRow struct {
-	// Known: the record tells the row. False where it lies in a compressed image.
+	// Known: the record tells the row. False where its image is damaged or was not kept.
 	Known    bool
 	Database uint32 // its OID
 	// Invalid: no one can connect to the database any more, but to drop it. DROP
@@ -114,11 +114,11 @@ func DecodeDatabaseRow(r *Record, d *Decoded) (DatabaseRow, bool, error) {
 	if r.RMGR != RMHeap || r.HeapOp() != HeapInplace {
 		return DatabaseRow{}, false, nil
 	}
-	if rel, ok := r.firstRelation(); !ok || rel != databaseCatalog {
-		return DatabaseRow{}, false, nil
-	}
 	if err := r.Decode(d); err != nil {
 		return DatabaseRow{}, false, err
+	}
+	if len(d.Blocks) == 0 || d.Blocks[0].Relation != databaseCatalog {
+		return DatabaseRow{}, false, nil
 	}
 	row := d.Blocks[0].Data
 	if row == nil {
@@ -138,47 +138,26 @@ func DecodeDatabaseRow(r *Record, d *Decoded) (DatabaseRow, bool, error) {
 }
 
 // imageRow finds the row an in-place update is about in the record's image of
-// the page; nil if the image is compressed. The record has one block reference,
-// and its main data begins with the row's offset number (struct xl_heap_inplace).
+// the page; nil if it is not there. The main data begins with the row's offset number
+// (struct xl_heap_inplace). The rest is storage/bufpage.h, itemid.h and access/htup_details.h.
 func (r *Record) imageRow(d *Decoded) []byte {
-	blk := d.Blocks[0]
-	if len(d.Blocks) != 1 || !blk.HasImage || r.Truncated || len(d.Main) < 2 {
+	page := r.firstImage(d)
+	if page == nil || len(d.Main) < 2 {
 		return nil
-	}
-	holeOffset, info := int(le.Uint16(r.Data[6:])), r.Data[8] // of the first block reference's image
-	packed := uint8(imagePacked15)
-	if r.Major < 15 {
-		packed = imagePacked14
-	}
-	if info&packed != 0 {
-		return nil
-	}
-	end := len(r.Data) - int(d.MainLength) - int(blk.DataLength)
-	image := r.Data[end-int(blk.ImageLength) : end]
-	hole := heapBlockSize - len(image)
-	// at gives n bytes of the page, none of them in the hole.
-	at := func(off, n int) []byte {
-		switch {
-		case off+n <= holeOffset || hole == 0:
-		case off >= holeOffset+hole:
-			off -= hole
-		default:
-			return nil
-		}
-		if off < 0 || off+n > len(image) {
-			return nil
-		}
-		return image[off : off+n]
 	}
 	const pageHeader, pointer, tupleHeader = 24, 4, 23
-	line := at(pageHeader+pointer*(int(le.Uint16(d.Main))-1), pointer)
-	if line == nil {
+	at := pageHeader + pointer*(int(le.Uint16(d.Main))-1)
+	if at < pageHeader || at+pointer > len(page) {
 		return nil
 	}
-	v := le.Uint32(line) // lp_off:15, lp_flags:2, lp_len:15
-	tuple := at(int(v&0x7FFF), int(v>>17))
-	if len(tuple) < tupleHeader || len(tuple) < int(tuple[tupleHeader-1]) {
+	line := le.Uint32(page[at:]) // lp_off:15, lp_flags:2, lp_len:15
+	from, length := int(line&0x7FFF), int(line>>17)
+	if from+length > len(page) || length < tupleHeader {
 		return nil
 	}
-	return tuple[tuple[tupleHeader-1]:] // t_hoff
+	tuple := page[from : from+length]
+	if hoff := int(tuple[tupleHeader-1]); hoff <= length {
+		return tuple[hoff:]
+	}
+	return nil
 }

@@ -11,7 +11,8 @@ type Kind uint8
 
 const (
 	// Torn: the WAL ends in the midst of the data, as in a segment that was
-	// still being written. What follows is neither all zeros nor recycled pages.
+	// still being written: in a record or page that is not written to its end,
+	// and behind which there is nothing of this WAL.
 	Torn Kind = iota + 1
 	// ZeroPadded: everything from here on is zeros, without an XLOG_SWITCH
 	// that would explain them.
@@ -19,7 +20,8 @@ const (
 	// Recycled: the next page is an old one, of another place in the WAL: the
 	// file was reused, and only its first part has been written anew.
 	Recycled
-	// Corrupt: a checksum fails, or a header contradicts itself or its neighbours.
+	// Corrupt: a checksum fails, or a header contradicts itself or its neighbours,
+	// and the WAL goes on behind it.
 	Corrupt
 	// Foreign: the WAL is of another cluster, timeline, segment size, page size
 	// or an unknown version.
@@ -60,8 +62,10 @@ func (k Kind) String() string {
 }
 
 // EndOfWAL reports whether the kind is what the unfinished last segment of a
-// timeline looks like after its last record. Damage can look the same: only
-// who knows that the segment is finished can tell.
+// timeline looks like after its last record. So can Corrupt: after a crash, pages
+// that were written before it may lie behind the place where the WAL was begun
+// again. And damage to the last record looks torn: only who knows that the segment
+// is finished can tell.
 func (k Kind) EndOfWAL() bool {
 	return k == Torn || k == ZeroPadded || k == Recycled || k == Corrupt
 }

@@ -32,9 +32,10 @@ type HeapRows struct {
 func DecodeHeapRows(r *Record, d *Decoded) (HeapRows, bool, error) {
 	var h HeapRows
 	op := r.HeapOp()
+	multi := false
 	switch {
 	case r.RMGR == RMHeap2 && op == Heap2MultiInsert:
-		return multiInsert(r, d)
+		multi = true
 	case r.RMGR != RMHeap:
 		return h, false, nil
 	case op == HeapInsert:
@@ -46,62 +47,38 @@ func DecodeHeapRows(r *Record, d *Decoded) (HeapRows, bool, error) {
 	default:
 		return h, false, nil
 	}
-	rel, ok := r.firstRelation()
-	if !ok {
-		return h, false, fmt.Errorf("decode heap record at %s: it begins with no block reference", r.LSN)
+	if rel, ok := r.firstRelation(); ok && !multi {
+		h.Relation = rel
+		return h, true, nil
 	}
-	h.Relation = rel
+	if err := r.Decode(d); err != nil {
+		return h, false, err
+	}
+	if len(d.Blocks) == 0 {
+		return h, false, fmt.Errorf("decode heap record at %s: it has no block reference", r.LSN)
+	}
+	h.Relation = d.Blocks[0].Relation
+	if multi {
+		if len(d.Main) < 4 && r.Truncated {
+			return h, false, nil
+		}
+		if err := need("multi-insert", d.Main, 4); err != nil {
+			return h, false, err
+		}
+		h.Inserted = uint32(le.Uint16(d.Main[2:])) // ntuples of struct xl_heap_multi_insert
+	}
 	return h, true, nil
 }
 
-// multiInsert reads struct xl_heap_multi_insert, whose ntuples follow a byte of
-// flags and one of padding.
-func multiInsert(r *Record, d *Decoded) (HeapRows, bool, error) {
-	if err := r.Decode(d); err != nil {
-		return HeapRows{}, false, err
-	}
-	if len(d.Blocks) == 0 {
-		return HeapRows{}, false, fmt.Errorf("decode heap record at %s: it begins with no block reference", r.LSN)
-	}
-	if len(d.Main) < 4 && r.Truncated {
-		return HeapRows{}, false, nil
-	}
-	if err := need("multi-insert", d.Main, 4); err != nil {
-		return HeapRows{}, false, err
-	}
-	return HeapRows{Relation: d.Blocks[0].Relation, Inserted: uint32(le.Uint16(d.Main[2:]))}, true, nil
-}
-
-// firstRelation is the relation of the record's first block reference, read
-// without taking the record apart: most records of a busy server are of this
-// kind, and nothing else of them is asked for. False: it begins with none.
+// firstRelation is the relation of the record's first block reference, if it
+// lies where it does in most records, without an image: of those that change rows,
+// which are most of what a busy server writes, nothing else is asked for.
 func (r *Record) firstRelation() (Relation, bool) {
 	b := r.Data
-	if len(b) < 4 || b[0] > maxBlockID {
+	if len(b) < blockFixed+blockRelation || b[0] > maxBlockID || b[1]&(blockSameRel|blockHasImage) != 0 {
 		return Relation{}, false
 	}
-	flags, at := b[1], 4
-	if flags&blockSameRel != 0 {
-		return Relation{}, false
-	}
-	if flags&blockHasImage != 0 {
-		if len(b) < 9 {
-			return Relation{}, false
-		}
-		packed := uint8(imagePacked15)
-		if r.Major < 15 {
-			packed = imagePacked14
-		}
-		at = 9
-		if info := b[8]; info&imageHasHole != 0 && info&packed != 0 {
-			at = 11
-		}
-	}
-	if len(b) < at+relationLength {
-		return Relation{}, false
-	}
-	b = b[at:]
-	return Relation{le.Uint32(b), le.Uint32(b[4:]), le.Uint32(b[8:])}, true
+	return Relation{le.Uint32(b[blockFixed:]), le.Uint32(b[blockFixed+4:]), le.Uint32(b[blockFixed+8:])}, true
 }
 
 // Truncation is what the heap's TRUNCATE record says, which is written only

@@ -47,23 +47,44 @@ func (r *Reader) load(l wal.LSN) (bool, error) {
 	return true, nil
 }
 
-// fill replaces buf by the next chunk of the run.
+// fill replaces buf by the next chunk of the run. The parts of the record that
+// is being assembled are saved.
 func (r *Reader) fill() error {
+	if r.assembling {
+		r.pages.save()
+	}
 	r.base += wal.LSN(len(r.buf))
 	size := int64(chunkSize)
 	if r.opt.Length > 0 {
 		size = min(size, r.opt.Length-int64(r.base-r.opt.Start))
 	}
-	if int64(cap(r.buf)) < size {
-		r.buf = make([]byte, size)
+	if r.src == nil {
+		return r.take()
 	}
-	r.buf = r.buf[:size]
-	n, err := io.ReadFull(r.src, r.buf)
-	r.buf = r.buf[:n]
+	if int64(len(r.chunk)) < size {
+		r.chunk = make([]byte, size)
+	}
+	n, err := io.ReadFull(r.src, r.chunk[:size])
+	r.buf = r.chunk[:n]
 	ended := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 	if err != nil && !ended {
 		return fmt.Errorf("read wal at %s: %w", r.base+wal.LSN(n), err)
 	}
+	return r.filled(n, ended)
+}
+
+// take makes buf all that was given.
+func (r *Reader) take() error {
+	r.buf = r.given
+	if r.opt.Length > 0 {
+		r.buf = r.buf[:min(int64(len(r.buf)), r.opt.Length)]
+	}
+	return r.filled(len(r.buf), true)
+}
+
+// filled judges the length of what buf holds, its last n bytes just come. ended:
+// nothing comes after them.
+func (r *Reader) filled(n int, ended bool) error {
 	got := int64(r.base-r.opt.Start) + int64(n)
 	r.more = !ended && (r.opt.Length == 0 || got < r.opt.Length)
 	if ended && (r.opt.Length > 0 && got < r.opt.Length || n%wal.PageSize != 0) {

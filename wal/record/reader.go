@@ -18,7 +18,9 @@ const (
 	// lists of dropped relations and subtransactions can be long.
 	KeepTransactionBytes = 16 << 20
 
-	chunkSize = 1 << 20
+	// chunkSize is how much is read from a source at once. A chunk stays in a
+	// processor's own cache while its records are verified and decoded.
+	chunkSize = 128 << 10
 
 	// maxRecord16 is XLogRecordMaxSize, which 16 and later never exceed.
 	maxRecord16 = 1020 << 20
@@ -56,9 +58,12 @@ type Record struct {
 	// the start of the next segment.
 	End wal.LSN
 	Header
-	Major     int
-	Data      []byte // what follows the header
-	Truncated bool   // Data is only the beginning: see KeepBytes
+	Major int
+	// Data is what follows the header, in one piece; nil where the record
+	// crosses pages: Decode knows its parts, and Bytes puts them together.
+	Data      []byte
+	Truncated bool // only the beginning was kept: see KeepBytes
+	pages     *pageParts
 }
 
 // IsSwitch reports whether the record is an XLOG_SWITCH, which ends its segment.
@@ -115,28 +120,32 @@ func (t Tail) Header() (Header, bool) {
 // Reader walks a run of WAL, one segment or several of one timeline, record by
 // record. It is not safe for concurrent use.
 type Reader struct {
-	src  io.Reader
-	opt  Options
-	buf  []byte  // whole pages, the last chunk read
-	base wal.LSN // position of buf[0]
-	more bool    // src may have more
+	src   io.Reader // nil: the run is given
+	given []byte
+	opt   Options
+	buf   []byte  // whole pages: the last chunk read, or all that is given
+	base  wal.LSN // position of buf[0]
+	more  bool    // there may be more after buf
+	chunk []byte  // what src is read into
 
-	end       wal.LSN // after the last complete record
-	pos       wal.LSN // where the next record starts, or the page it starts on
-	prev      wal.LSN // start of the last complete record; meaningful if linked
-	linked    bool
-	lost      wal.LSN // start of a record given up: the next must say so
-	mustSay   bool    // the next record must be XLOG_OVERWRITE_CONTRECORD
-	switched  bool    // the current record is an XLOG_SWITCH
-	started   bool
-	done      bool
-	err       error
-	rec       Record
-	kept      []byte // of a record that crosses pages
-	head      Head
-	tail      Tail
-	endOfHead wal.LSN // start of an XLOG_SWITCH whose end is the head
-	page      pageState
+	end        wal.LSN // after the last complete record
+	pos        wal.LSN // where the next record starts, or the page it starts on
+	prev       wal.LSN // start of the last complete record; meaningful if linked
+	linked     bool
+	lost       wal.LSN // start of a record given up: the next must say so
+	mustSay    bool    // the next record must be XLOG_OVERWRITE_CONTRECORD
+	switched   bool    // the current record is an XLOG_SWITCH
+	started    bool
+	done       bool
+	err        error
+	rec        Record
+	span       span      // a record that crosses pages
+	pages      pageParts // what is kept of it
+	assembling bool      // it is being read
+	head       Head
+	tail       Tail
+	endOfHead  wal.LSN // start of an XLOG_SWITCH whose end is the head
+	page       pageState
 }
 
 // pageState is what the page headers so far have said.
@@ -155,8 +164,15 @@ func NewReader(src io.Reader, o Options) *Reader {
 
 // Reset makes the Reader read another run of WAL, with the buffers it has.
 func (r *Reader) Reset(src io.Reader, o Options) {
-	buf, kept := r.buf, r.kept
-	*r = Reader{src: src, opt: o, base: o.Start, pos: o.Start, end: o.Start, more: true, buf: buf[:0], kept: kept[:0]}
+	chunk, pages := r.chunk, r.pages
+	*r = Reader{src: src, opt: o, base: o.Start, pos: o.Start, end: o.Start, more: true, chunk: chunk, pages: pages}
+}
+
+// ResetBytes is Reset for a run of WAL that is in memory: content is read where
+// it lies, and must not change while records of it are in use.
+func (r *Reader) ResetBytes(content []byte, o Options) {
+	r.Reset(nil, o)
+	r.given = content
 }
 
 // Next moves to the next record that starts and ends in the run. It returns
@@ -222,55 +238,74 @@ func (r *Reader) next() bool {
 			return false
 		}
 	}
-	if r.beyond(r.pos + 4) {
+	known := r.opt.Known == 0 // to the end
+	if !known && r.beyond(r.pos+4) {
 		return false
 	}
 	off := int(r.pos - r.base)
-	room := wal.PageSize - r.pos.PageOffset() // at least 8
+	room := uint32(wal.PageSize - r.pos.PageOffset()) // at least 8
 	total := le.Uint32(r.buf[off:])
+	if total < HeaderSize || total > room {
+		return r.unusual(total)
+	}
+	if !known && r.beyond(r.pos+wal.LSN(total)) {
+		return false
+	}
+	raw := r.buf[off : off+int(total)]
+	rec := &r.rec // field by field: this is the hot path
+	rec.parse(raw)
+	rec.Data, rec.Truncated = raw[HeaderSize:], false
+	if rec.pages != nil {
+		rec.pages = nil
+	}
+	if rec.RMGR > RMLogicalMessage || rec.Prev != r.prev || !r.linked {
+		if err := r.checkHeader(&rec.Header, r.pos); err != nil {
+			r.fail(r.torn(err, r.pos, r.pos+HeaderSize))
+			return false
+		}
+	}
+	crc := crc32.Update(0, castagnoli, raw[HeaderSize:])
+	if crc32.Update(crc, castagnoli, raw[:20]) != rec.CRC {
+		r.fail(r.brokenRecord(r.pos, (r.pos + wal.LSN(total)).Align()))
+		return false
+	}
+	start, end := r.pos, (r.pos + wal.LSN(total)).Align()
+	if r.mustSay || rec.RMGR == RMXLOG {
+		return r.deliver(start, end)
+	}
+	rec.LSN, rec.End, rec.Major = start, end, r.page.major
+	r.prev, r.linked, r.pos, r.end = start, true, end, end
+	return true
+}
+
+// unusual reads the record of this length at pos, which does not lie on one page,
+// or says why there is none.
+func (r *Reader) unusual(total uint32) bool {
 	if total == 0 {
 		r.fail(r.classifyEnd(r.pos, 0))
 		return false
 	}
 	if err := r.checkLength(total); err != nil {
-		r.fail(err)
+		r.fail(r.torn(err, r.pos, r.pos+8))
 		return false
 	}
-	if int64(total) > int64(room) {
-		return r.assemble(total)
-	}
-	if r.beyond(r.pos + wal.LSN(total)) {
-		return false
-	}
-	raw := r.buf[off : off+int(total)]
-	h := ParseHeader(raw)
-	if err := r.checkHeader(h, r.pos); err != nil {
-		r.fail(err)
-		return false
-	}
-	crc := crc32.Update(0, castagnoli, raw[HeaderSize:])
-	if crc32.Update(crc, castagnoli, raw[:20]) != h.CRC {
-		r.fail(r.crcError(r.pos))
-		return false
-	}
-	return r.deliver(r.pos, (r.pos + wal.LSN(total)).Align(), h, raw[HeaderSize:], false)
+	return r.assemble(total)
 }
 
-// deliver makes a verified record the current one.
-func (r *Reader) deliver(start, end wal.LSN, h Header, data []byte, truncated bool) bool {
+// deliver makes rec, which is verified, the current record.
+func (r *Reader) deliver(start, end wal.LSN) bool {
+	rec := &r.rec
 	if r.mustSay {
-		if err := r.checkOverwrite(start, h, data); err != nil {
+		if err := r.checkOverwrite(start); err != nil {
 			r.fail(err)
 			return false
 		}
 	}
-	if h.IsSwitch() {
+	if rec.RMGR == RMXLOG && rec.Info&0xF0 == XLOGSwitch {
 		end = r.segmentEnd(end)
 		r.switched = true
 	}
-	rec := &r.rec // field by field: this is the hot path
-	rec.LSN, rec.End, rec.Header = start, end, h
-	rec.Major, rec.Data, rec.Truncated = r.page.major, data, truncated
+	rec.LSN, rec.End, rec.Major = start, end, r.page.major
 	r.prev, r.linked = start, true
 	r.pos, r.end = end, end
 	return true
@@ -284,16 +319,19 @@ func (r *Reader) segmentEnd(l wal.LSN) wal.LSN {
 
 // ParseHeader reads the fixed header of a record from its first HeaderSize
 // bytes, of which there must be as many. It judges nothing.
-func ParseHeader(b []byte) Header {
+func ParseHeader(b []byte) (h Header) {
+	h.parse(b)
+	return h
+}
+
+func (h *Header) parse(b []byte) {
 	_ = b[HeaderSize-1]
-	return Header{
-		TotalLength: le.Uint32(b[0:]),
-		XID:         le.Uint32(b[4:]),
-		Prev:        wal.LSN(le.Uint64(b[8:])),
-		Info:        b[16],
-		RMGR:        RMGR(b[17]),
-		CRC:         le.Uint32(b[20:]),
-	}
+	h.TotalLength = le.Uint32(b[0:])
+	h.XID = le.Uint32(b[4:])
+	h.Prev = wal.LSN(le.Uint64(b[8:]))
+	h.Info = b[16]
+	h.RMGR = RMGR(b[17])
+	h.CRC = le.Uint32(b[20:])
 }
 
 // checkLength judges xl_tot_len, which is all that is certain to lie on the
@@ -310,8 +348,8 @@ func (r *Reader) checkLength(total uint32) error {
 
 // checkHeader judges the fixed header of the record at start as
 // ValidXLogRecordHeader does.
-func (r *Reader) checkHeader(h Header, start wal.LSN) error {
-	if !validRMGR(r.page.major, h.RMGR) {
+func (r *Reader) checkHeader(h *Header, start wal.LSN) error {
+	if !validRMGR(r.page.major, r.page.magic, h.RMGR) {
 		return r.corrupt(start, "a record of resource manager %d, which PostgreSQL %d does not have", uint8(h.RMGR), r.page.major)
 	}
 	if r.linked && h.Prev != r.prev {
@@ -324,11 +362,10 @@ func (r *Reader) checkHeader(h Header, start wal.LSN) error {
 }
 
 // checkOverwrite judges the first record on a page that overwrites a lost continuation.
-func (r *Reader) checkOverwrite(start wal.LSN, h Header, data []byte) error {
+func (r *Reader) checkOverwrite(start wal.LSN) error {
 	r.mustSay = false
-	rec := Record{Header: h, Data: data}
 	var d Decoded
-	if h.RMGR != RMXLOG || h.Info&0xF0 != XLOGOverwriteContrecord || rec.Decode(&d) != nil {
+	if r.rec.RMGR != RMXLOG || r.rec.Op() != XLOGOverwriteContrecord || r.rec.Decode(&d) != nil {
 		return r.corrupt(start, "the page overwrites an unfinished record, but its first record is not XLOG_OVERWRITE_CONTRECORD")
 	}
 	o, err := DecodeOverwriteContrecord(d.Main)
@@ -340,10 +377,6 @@ func (r *Reader) checkOverwrite(start wal.LSN, h Header, data []byte) error {
 	}
 	r.lost = 0
 	return nil
-}
-
-func (r *Reader) crcError(start wal.LSN) error {
-	return r.corrupt(start, "the record's checksum does not match its content")
 }
 
 // beyond reports whether bytes before l are not known. It ends the walk then.

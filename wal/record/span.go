@@ -148,7 +148,11 @@ func (r *Reader) afterSwitch(place wal.LSN) error {
 // the record was given up, and the walk goes on at pos.
 func (r *Reader) assemble(total uint32) bool {
 	start := r.pos
-	s := span{start: start, total: total, limit: KeepBytes, kept: r.kept[:0]}
+	r.pages.reset()
+	r.assembling = true
+	defer func() { r.assembling = false }()
+	s := &r.span
+	*s = span{start: start, total: total, pages: &r.pages}
 	l := start
 	for {
 		n := min(int64(wal.PageSize-l.PageOffset()), int64(total-s.got))
@@ -156,16 +160,15 @@ func (r *Reader) assemble(total uint32) bool {
 			return false
 		}
 		headed := s.add(r.buf[l-r.base : int64(l-r.base)+n])
-		r.kept = s.kept
 		l += wal.LSN(n)
 		if headed {
-			if err := r.checkHeader(s.header, start); err != nil {
-				r.fail(err)
+			if err := r.checkHeader(&s.header, start); err != nil {
+				r.fail(r.torn(err, start, l))
 				return false
 			}
 		}
 		if s.got == total {
-			return r.finish(&s, l)
+			return r.finish(s, l)
 		}
 		h, more, err := r.continuation(l, start, total-s.got)
 		switch {
@@ -189,10 +192,20 @@ func (r *Reader) assemble(total uint32) bool {
 // finish verifies and delivers a record that crosses pages.
 func (r *Reader) finish(s *span, end wal.LSN) bool {
 	if !s.sound() {
-		r.fail(r.crcError(s.start))
+		r.fail(r.brokenRecord(s.start, end.Align()))
 		return false
 	}
-	return r.deliver(s.start, end.Align(), s.header, s.kept[HeaderSize:], uint32(len(s.kept)) < s.total)
+	rec := &r.rec
+	rec.Header, rec.Data, rec.pages = s.header, nil, nil
+	rec.Truncated = HeaderSize+uint32(r.pages.have) < s.total
+	switch len(r.pages.list) {
+	case 0:
+	case 1:
+		rec.Data = r.pages.list[0]
+	default:
+		rec.pages = &r.pages
+	}
+	return r.deliver(s.start, end.Align())
 }
 
 // span gathers a record that comes in parts.
@@ -201,41 +214,42 @@ type span struct {
 	total  uint32
 	got    uint32
 	crc    uint32 // of what follows the fixed header
-	header Header // once got reaches HeaderSize
-	limit  int
-	kept   []byte
+	fixed  [HeaderSize]byte
+	header Header     // once got reaches HeaderSize
+	pages  *pageParts // of what follows the fixed header, as far as it is kept
 }
 
 // add takes the next part, and reports whether it completed the fixed header.
 func (s *span) add(part []byte) (headed bool) {
 	if s.got < HeaderSize {
-		n := min(len(part), HeaderSize-int(s.got))
-		s.kept = append(s.kept, part[:n]...)
+		n := copy(s.fixed[s.got:], part)
 		s.got += uint32(n)
 		part = part[n:]
 		if s.got < HeaderSize {
 			return false
 		}
-		s.header = ParseHeader(s.kept)
+		s.header = ParseHeader(s.fixed[:])
+		s.pages.limit = KeepBytes - HeaderSize
 		if s.header.RMGR == RMTransaction {
-			s.limit = KeepTransactionBytes
+			s.pages.limit = KeepTransactionBytes - HeaderSize
 		}
 		headed = true
 	}
 	s.crc = crc32.Update(s.crc, castagnoli, part)
-	s.kept = append(s.kept, part[:min(len(part), s.limit-len(s.kept))]...)
+	s.pages.add(part)
 	s.got += uint32(len(part))
 	return headed
 }
 
 func (s *span) sound() bool {
-	return crc32.Update(s.crc, castagnoli, s.kept[:20]) == s.header.CRC
+	return crc32.Update(s.crc, castagnoli, s.fixed[:20]) == s.header.CRC
 }
 
 // tail describes the record as far as it came.
 func (s *span) tail() Tail {
-	return Tail{
-		LSN: s.start, Length: s.total, Have: s.got, CRC: s.crc,
-		Bytes: bytes.Clone(s.kept[:min(len(s.kept), KeepBytes)]),
+	kept := bytes.Clone(s.fixed[:min(s.got, HeaderSize)])
+	for _, part := range s.pages.list {
+		kept = append(kept, part[:min(len(part), KeepBytes-len(kept))]...)
 	}
+	return Tail{LSN: s.start, Length: s.total, Have: s.got, CRC: s.crc, Bytes: kept}
 }

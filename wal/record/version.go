@@ -17,7 +17,8 @@ const (
 	Magic18 uint16 = 0xD118
 	Magic19 uint16 = 0xD122 // since its release candidate
 
-	// magic19Beta is that of 19beta1, whose records this package reads alike.
+	// magic19Beta is that of 19beta1, whose records this package reads alike. It
+	// had one resource manager more.
 	magic19Beta uint16 = 0xD120
 )
 
@@ -107,7 +108,7 @@ const (
 	RMReplicationOrigin
 	RMGeneric
 	RMLogicalMessage
-	RMXLOG2 // since 19
+	RMXLOG2 // only in 19's betas
 
 	// RMCustom is the first id extensions can use, since 15 (RM_MIN_CUSTOM_ID).
 	RMCustom RMGR = 128
@@ -130,13 +131,14 @@ func (r RMGR) String() string {
 	return fmt.Sprintf("rmgr %d", uint8(r))
 }
 
-// validRMGR tells whether a major can write records of this resource manager.
-func validRMGR(major int, r RMGR) bool {
+// validRMGR tells whether pages of this magic number, which is of this major,
+// can have records of the resource manager.
+func validRMGR(major int, magic uint16, r RMGR) bool {
 	switch {
 	case r <= RMLogicalMessage:
 		return true
 	case r == RMXLOG2:
-		return major >= 19
+		return magic == magic19Beta
 	}
 	return major >= 15 && r >= RMCustom
 }

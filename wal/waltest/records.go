@@ -36,6 +36,13 @@ func (b *Builder) Record(r Record) (start, end wal.LSN) {
 	return b.insert(b.encode(r))
 }
 
+// Raw writes a record of which data is all that follows the header, whether that
+// makes sense or not. The header and its checksum are right.
+func (b *Builder) Raw(rmgr record.RMGR, info uint8, xid uint32, data []byte) (start, end wal.LSN) {
+	raw := append(make([]byte, recordHeader, recordHeader+len(data)), data...)
+	return b.insert(b.finish(raw, rmgr, info, xid))
+}
+
 // encode lays a record out as XLogRecordAssemble does.
 func (b *Builder) encode(r Record) []byte {
 	raw := make([]byte, recordHeader, recordHeader+64+len(r.Main))
@@ -58,10 +65,15 @@ func (b *Builder) encode(r Record) []byte {
 		raw = append(append(raw, blk.Image...), blk.Data...)
 	}
 	raw = append(raw, r.Main...)
+	return b.finish(raw, r.RMGR, r.Info, r.XID)
+}
+
+// finish fills in the header of a record that is otherwise complete.
+func (b *Builder) finish(raw []byte, rmgr record.RMGR, info uint8, xid uint32) []byte {
 	le.PutUint32(raw[0:], uint32(len(raw)))
-	le.PutUint32(raw[4:], r.XID)
+	le.PutUint32(raw[4:], xid)
 	le.PutUint64(raw[8:], uint64(b.prev))
-	raw[16], raw[17] = r.Info, uint8(r.RMGR)
+	raw[16], raw[17] = info, uint8(rmgr)
 	checksum(raw)
 	return raw
 }
