@@ -77,6 +77,7 @@ func (e *environment) app() *cli.App {
 			e.streamCommand(),
 			e.backupCommand(),
 			e.listCommand(),
+			e.findCommand(),
 			e.planCommand(),
 			e.restoreCommand(),
 			e.extractCommand(),

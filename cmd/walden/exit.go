@@ -11,6 +11,7 @@ import (
 	"github.com/walden-pg/walden/replay/catalog"
 	"github.com/walden-pg/walden/replay/databases"
 	"github.com/walden-pg/walden/replay/extract"
+	"github.com/walden-pg/walden/replay/find"
 	"github.com/walden-pg/walden/replay/plan"
 	"github.com/walden-pg/walden/replay/recovery"
 	"github.com/walden-pg/walden/storage"
@@ -57,6 +58,7 @@ func exitCode(ctx context.Context, err error) int {
 		signalled *interruptedError
 		busy      *stream.BusyError
 		unshipped *stream.UnshippedError
+		timeline  *find.UnknownTimelineError
 	)
 	switch {
 	case err == nil:
@@ -73,7 +75,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitNotFound
 	case errors.As(err, &refusal):
 		return exitUnreachable
-	case errors.As(err, &noCluster), errors.As(err, &noRepo), errors.As(err, &noIncarn), errors.As(err, &noBase):
+	case errors.As(err, &noCluster), errors.As(err, &noRepo), errors.As(err, &noIncarn), errors.As(err, &noBase), errors.As(err, &timeline):
 		return exitNotFound
 	}
 	return exitFailed

@@ -21,6 +21,12 @@ const targetExitCodes = `   0    done
    4    no such database in the backup, no such backup, cluster or repository
    130  interrupted`
 
+const findExitCodes = `   0    done, whether or not something was found
+   1    failed, or WAL or names are missing or damaged in what was looked at
+   2    wrong usage
+   4    no such repository, cluster or timeline
+   130  interrupted`
+
 const appHelpTemplate = `walden - {{.Usage}}
 
 USAGE:

@@ -27,7 +27,7 @@ func (d *decision) build(o outcome) (*Plan, error) {
 		Backup: o.backup, Timeline: o.path.Timeline,
 		FirstSegment: o.path.Segment(first).Name(), LastSegment: o.path.Segment(last).Name(),
 		Segments: last - first + 1,
-		Settings: d.settings(o.path, stop, last), Follow: d.follow(o.path), Minimums: minimums(o.minimums), Stop: stop,
+		Settings: d.settings(o.path, stop, last), Follow: d.follow(o.path), Minimums: minimums(o.minimums), Stop: stop, NextXID: o.nextXID,
 	}
 	if p.Prepared, err = d.prepared(o, stop); err != nil {
 		return nil, err

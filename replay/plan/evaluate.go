@@ -39,6 +39,7 @@ type outcome struct {
 	lastNumber uint64
 	// minimums are the greatest settings seen on the way to the hit.
 	minimums index.Settings
+	nextXID  uint64 // Plan.NextXID
 }
 
 // hit is where recovery stops.
@@ -296,7 +297,7 @@ func (e *evaluation) judge(h hit) (outcome, error) {
 		return o, nil
 	}
 	o := e.outcome(found)
-	o.hit, o.minimums = h, e.minimums
+	o.hit, o.minimums, o.nextXID = h, e.minimums, e.checkpoint.NextXID
 	return o, nil
 }
 

@@ -158,6 +158,10 @@ type Plan struct {
 	// Copies are WAL segments that must lie in pg_wal before recovery begins, under the
 	// names of the timelines that were left in them.
 	Copies []Copy `json:"copies,omitempty"`
+	// NextXID is the next transaction id, with its epoch in the upper half, of the
+	// checkpoint that recovery begins at. What the backup holds of later transactions is
+	// replayed.
+	NextXID uint64 `json:"-"`
 	// Prepared are the transactions that are left prepared at the stop, by the
 	// time they were prepared at: somebody must commit them or roll them back.
 	Prepared []catalog.PreparedTransaction `json:"prepared,omitempty"`

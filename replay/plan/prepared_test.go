@@ -98,3 +98,52 @@ func TestSubtransactions(t *testing.T) {
 func segmentEnd(b *waltest.Builder) wal.LSN {
 	return wal.SegmentAt(b.Timeline(), b.Position(), segment).End()
 }
+
+// Where a transaction is prepared in the segment that a timeline was left in, recovery
+// beyond it needs that segment by two names.
+func TestCopies(t *testing.T) {
+	for name, prepared := range map[string]bool{"prepared": true, "nothing prepared": false} {
+		t.Run(name, func(t *testing.T) {
+			w := emptyWorld(t)
+			b := waltest.NewBuilder(17, systemID, 1, segment)
+			redo, _ := b.CheckpointRedo()
+			checkpoint, _ := b.OnlineCheckpoint(redo, at(0))
+			_, w.stop = b.BackupEnd(redo)
+			b.Switch()
+			if prepared {
+				b.Prepare(30, 5, "waits", at(1))
+			}
+			w.commit(b, 31, at(2))
+			w.fork = b.Position()
+			child := b.Fork(2, "before transaction 32")
+			w.commit(b, 32, at(3))
+			b.Switch()
+			w.store(b)
+			w.backup(redo, checkpoint)
+			child.EndOfRecovery(1, at(4))
+			w.commit(child, 40, at(5))
+			child.Switch()
+			w.store(child)
+			_, err := w.arch.PutHistory(t.Context(), 2, []byte("1\t"+w.fork.String()+"\tbefore transaction 32\n"))
+			w.ok(err)
+			seg := wal.SegmentAt(1, w.fork, segment)
+			want := []plan.Copy{{Segment: "00000002" + seg.Name()[8:], As: seg.Name()}}
+			for _, c := range []struct {
+				target plan.Target
+				needed bool
+			}{
+				{plan.Target{Kind: plan.XID, XID: 40}, prepared}, {plan.Target{Kind: plan.Latest}, prepared},
+				{plan.Target{Kind: plan.Immediate}, false}, {plan.Target{Kind: plan.XID, XID: 32, Timeline: "1"}, false},
+			} {
+				p, err := w.plan(c.target)
+				if err != nil {
+					t.Errorf("%s: %v", c.target, err)
+					continue
+				}
+				if c.needed && !slices.Equal(p.Copies, want) || !c.needed && len(p.Copies) > 0 {
+					t.Errorf("%s: copies %v, needed %v: %v", c.target, p.Copies, c.needed, want)
+				}
+			}
+		})
+	}
+}

@@ -29,7 +29,7 @@ var standardDirectories = []string{
 func (r *restorer) complete(ctx context.Context) error {
 	copySegments := func() error { return r.copySegments(ctx) }
 	steps := []func() error{
-		r.checkControl, r.makeDirectories, r.makeIncluded, r.makeLinks, r.rewriteMap, copySegments, r.configure,
+		r.checkControl, r.makeDirectories, r.makeIncluded, r.makeLinks, r.rewriteMap, r.dropFuture, copySegments, r.configure,
 		r.syncAll, r.placeControl, r.unmarkAll,
 	}
 	for _, step := range steps {
@@ -254,6 +254,10 @@ func (r *restorer) warn() []string {
 		list = append(list, fmt.Sprintf("this is no whole cluster: the files of %s are zeros, and whoever connects there gets errors. "+
 			"Drop these databases once the cluster is open for writing, then run ALTER SYSTEM RESET ignore_invalid_pages and restart. "+
 			"pg_verifybackup does not pass, and a backup of this cluster is worth nothing before that", databases.Listing(c.Hollow)))
+	}
+	for _, name := range r.dropped {
+		list = append(list, fmt.Sprintf("%s was left out (pg_verifybackup will miss it): its transaction was prepared after the backup began, "+
+			"and comes from the WAL; PostgreSQL 17 and later lose it where the file is there too", name))
 	}
 	if r.options.Standby && r.plan.Follow != "" && r.plan.Follow != plan.LatestTimeline {
 		list = append(list, fmt.Sprintf("the standby stays on timeline %s: it will not follow a promotion unless recovery_target_timeline is set to latest", r.plan.Timeline))

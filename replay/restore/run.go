@@ -77,6 +77,7 @@ type restorer struct {
 	seen     map[string]bool // of the files that no backup is without
 
 	hollowFiles, hollowBytes int64
+	dropped                  []string // see dropFuture
 }
 
 // essential are the files without which a directory is no backup.

@@ -114,6 +114,7 @@ type builder struct {
 	decoded record.Decoded
 	xact    record.Transaction
 	effects effects
+	locks   locks
 	// files and relations are how many of each the details list so far.
 	files, relations int
 }
@@ -157,6 +158,7 @@ func (b *builder) finish(walk *record.Reader, complete bool) {
 	ix.PageTimelineFirst, ix.PageTimelineLast = walk.PageTimelines()
 	ix.setEndings(b.sum)
 	ix.Effects, ix.Omitted = b.effects.result()
+	ix.Locks, ix.Omitted.Locks = b.locks.result(), b.locks.omitted
 	ix.Head, ix.Tail = walk.Head(), walk.Tail()
 	ix.EndOfRecords = walk.End()
 	if complete {

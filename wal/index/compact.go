@@ -15,7 +15,7 @@ import (
 func (ix *Index) Compact() *Index {
 	c := *ix
 	c.transactions, c.details = transactionList{}, detailList{}
-	c.Effects, c.Omitted = nil, Omitted{}
+	c.Effects, c.Omitted, c.Locks = nil, Omitted{}, nil
 	c.Head.Bytes, c.Tail.Bytes = nil, nil
 	return &c
 }

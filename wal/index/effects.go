@@ -59,6 +59,7 @@ type Omitted struct {
 	Effects uint64 // how many were left out
 	Rows    uint64 // the sum of their rows
 	Largest uint64 // the most rows one of them has
+	Locks   uint64 // how many of Index.Locks were left out
 }
 
 // weight tells which effects are kept. Files made and cut come first, then what
@@ -298,6 +299,7 @@ func (ix *Index) encodeEffects() []byte {
 		e.uint(o.Rows)
 		e.uint(o.Largest)
 	}
+	e.locks(ix)
 	return e.b
 }
 
@@ -320,6 +322,8 @@ func (ix *Index) decodeEffects(b []byte) error {
 		o.Rows = d.max(1 << 48)
 		o.Largest = d.max(o.Rows)
 	}
+	d.locks(ix)
+	o.Locks = d.max(1 << 40)
 	ix.Omitted = o
 	return d.end()
 }

@@ -324,3 +324,45 @@ func TestJoinEffects(t *testing.T) {
 		}
 	}
 }
+
+// TestLocks: the first of each transaction that commits or has not ended, by its
+// top level where that is known.
+func TestLocks(t *testing.T) {
+	b := waltest.NewBuilder(17, system, 1, size)
+	b.Seek(2, 0)
+	sub, _ := b.Lock(702, 5, 16384)
+	b.Lock(701, 5, 16390)
+	open, _ := b.Lock(710, 5, 16500, 16501)
+	b.Lock(720, 5, 16384)
+	b.Lock(721, 5, 16384)
+	b.Lock(710, 5, 16502)
+	b.AbortWith(720, noon, waltest.Transaction{Subxacts: []uint32{721}})
+	b.CommitWith(701, noon, waltest.Transaction{Subxacts: []uint32{702}})
+	b.FillTo(wal.LSN(3*size) - 40)
+	start, _ := b.Lock(730, 5, 16384)
+	b.FillSegment()
+	list := buildAll(t, b)
+	ix := roundTrip(t, list[0])
+	if d := cmp.Diff([]index.Lock{{XID: 701, LSN: sub}, {XID: 710, LSN: open}}, ix.Locks); d != "" {
+		t.Error(d)
+	}
+	joined, err := index.Join(ix, roundTrip(t, list[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]index.Lock{{XID: 730, LSN: start}}, joined.Locks); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestLocksBounded(t *testing.T) {
+	b := waltest.NewBuilder(17, system, 1, size)
+	b.Seek(2, 0)
+	for i := range uint32(index.MaxLocks + 7) {
+		b.Lock(1000+i, 5, 16384)
+	}
+	b.FillSegment()
+	if ix := roundTrip(t, buildAll(t, b)[0]); len(ix.Locks) != index.MaxLocks || ix.Omitted.Locks != 7 || ix.Locks[0].XID != 1000 {
+		t.Errorf("%d locks, %d left out", len(ix.Locks), ix.Omitted.Locks)
+	}
+}

@@ -64,6 +64,9 @@ type Index struct {
 	// most MaxEffects, those that change most. Omitted counts the others.
 	Effects []Effect
 	Omitted Omitted
+	// Locks are where transactions first took, or at a checkpoint were told to
+	// hold, an AccessExclusiveLock, by transaction id: at most MaxLocks.
+	Locks []Lock
 
 	transactions transactionList
 	details      detailList

@@ -31,6 +31,10 @@ func (b *builder) interpret(rec *record.Record, t *Transaction, l *Landmark) (fi
 		return b.heap(rec, l)
 	case record.RMStorage:
 		return nothing, b.storage(rec)
+	case record.RMStandby:
+		if rec.Op() == record.StandbyLock {
+			return nothing, b.lock(rec)
+		}
 	case record.RMDatabase:
 		return aLandmark, b.database(rec, l)
 	case record.RMTablespace:
@@ -59,6 +63,7 @@ func (b *builder) transaction(rec *record.Record, t *Transaction) error {
 	t.Kind = transactionKind(x.Op)
 	t.XID, t.Time, t.GID, t.Database = x.XID, x.Time, x.GID, x.Database
 	b.effects.end(t.Kind, t.XID, x.Subxacts)
+	b.locks.end(t.Kind, t.XID, x.Subxacts)
 	if len(x.Subxacts)+len(x.Relations)+len(x.DroppedStats) > 0 || b.decoded.Origin != 0 || x.Truncated {
 		b.keep(t, b.detail(x))
 	}
@@ -188,6 +193,16 @@ func (b *builder) storage(rec *record.Record) error {
 		e := b.effects.of(rec.XID, t.Relation)
 		e.Truncated, e.Blocks = true, t.Blocks
 	}
+	return err
+}
+
+// lock takes note of relations that are locked exclusively.
+func (b *builder) lock(rec *record.Record) error {
+	if err := rec.Decode(&b.decoded); err != nil {
+		return err
+	}
+	list, err := record.DecodeStandbyLocks(rec, b.decoded.Main)
+	b.locks.add(rec.LSN, list)
 	return err
 }
 

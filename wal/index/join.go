@@ -21,6 +21,7 @@ type Joined struct {
 	Transaction *Transaction // the transaction the record ends or prepares; nil: it is no such record
 	Landmark    *Landmark    // the landmark it is; nil: it is none
 	Effects     []Effect     // what it does to relations
+	Locks       []Lock       // the transactions it gives exclusive locks
 }
 
 // Join checks that b continues a on a path: the next segment of the same
@@ -277,6 +278,7 @@ func (c *crossing) interpret(ix *Index, header record.Header, res *Joined) error
 		return fault(ix, c.start, record.Corrupt, "%v", err)
 	}
 	res.Effects, _ = b.effects.result()
+	res.Locks = b.locks.result()
 	switch found {
 	case aTransaction:
 		res.Transaction = &t

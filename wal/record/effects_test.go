@@ -59,6 +59,7 @@ func TestDecodeEffectsRefuses(t *testing.T) {
 		b.CreateDatabase(7, 16400, 1663, 0)
 		b.DropDatabase(7, 16400, 1663, 1664)
 		b.DropTablespace(7, 16390)
+		b.Lock(7, 5, 16384, 16385)
 		b.DatabaseRow(7, 16400, -2, false)
 		b.DatabaseRow(7, 16400, -2, true)
 	})
@@ -103,6 +104,8 @@ func decodeEffects(rec *record.Record) error {
 		_, err = record.DecodeStorageTruncate(d.Main)
 	case rec.RMGR == record.RMDatabase:
 		_, err = record.DecodeDatabase(rec, d.Main)
+	case rec.RMGR == record.RMStandby:
+		_, err = record.DecodeStandbyLocks(rec, d.Main)
 	case rec.RMGR == record.RMTablespace:
 		_, err = record.DecodeTablespaceDrop(d.Main)
 	}

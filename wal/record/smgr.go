@@ -1,5 +1,7 @@
 package record
 
+import "fmt"
+
 // The records of RMStorage: the high four bits of xl_info (catalog/storage_xlog.h).
 const (
 	StorageCreate   uint8 = 0x10
@@ -39,4 +41,35 @@ func DecodeStorageTruncate(main []byte) (StorageTruncation, error) {
 		Relation: Relation{le.Uint32(main[4:]), le.Uint32(main[8:]), le.Uint32(main[12:])}, Blocks: le.Uint32(main),
 		Main: flags&1 != 0, VisibilityMap: flags&2 != 0, FreeSpaceMap: flags&4 != 0,
 	}, nil
+}
+
+// StandbyLock is the record of RMStandby that tells hot standbys of
+// AccessExclusiveLocks (XLOG_STANDBY_LOCK in storage/standbydefs.h).
+const StandbyLock uint8 = 0x00
+
+// ExclusiveLock is an AccessExclusiveLock on a relation, which a hot standby takes
+// too, and holds until it has replayed the end of the transaction.
+type ExclusiveLock struct {
+	XID      uint32 // possibly a subtransaction
+	Database uint32
+	OID      uint32
+}
+
+// DecodeStandbyLocks reads the main data of a StandbyLock record: one lock that was
+// taken, or at a checkpoint all there are.
+func DecodeStandbyLocks(r *Record, main []byte) ([]ExclusiveLock, error) {
+	if err := need("locks", main, 4); err != nil {
+		return nil, err
+	}
+	const size = 12
+	n := le.Uint32(main)
+	main = main[4:]
+	if int64(n)*size > int64(len(main)) && !r.Truncated {
+		return nil, fmt.Errorf("decode locks: there are %d bytes for %d of them", len(main), n)
+	}
+	var list []ExclusiveLock
+	for ; n > 0 && len(main) >= size; n, main = n-1, main[size:] {
+		list = append(list, ExclusiveLock{le.Uint32(main), le.Uint32(main[4:]), le.Uint32(main[8:])})
+	}
+	return list, nil
 }

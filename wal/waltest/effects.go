@@ -90,6 +90,15 @@ func (b *Builder) DropDatabase(xid, database uint32, tablespaces ...uint32) (sta
 	return b.Record(Record{RMGR: record.RMDatabase, Info: info, XID: xid, Main: appendUint32s(main, tablespaces...)})
 }
 
+// Lock writes that a transaction locks relations of a database exclusively.
+func (b *Builder) Lock(xid, database uint32, oids ...uint32) (start, end wal.LSN) {
+	main := appendUint32s(nil, uint32(len(oids)))
+	for _, oid := range oids {
+		main = appendUint32s(main, xid, database, oid)
+	}
+	return b.Record(Record{RMGR: record.RMStandby, Info: record.StandbyLock, XID: xid, Main: main})
+}
+
 // DropTablespace writes that a tablespace goes.
 func (b *Builder) DropTablespace(xid, tablespace uint32) (start, end wal.LSN) {
 	return b.Record(Record{RMGR: record.RMTablespace, Info: record.TablespaceDrop, XID: xid, Main: appendUint32s(nil, tablespace)})

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/walden-pg/walden/replay/find"
+	"github.com/walden-pg/walden/replay/plan"
+)
+
+// findText shows events for a person to read.
+type findText struct {
+	w      io.Writer
+	events int
+}
+
+func (f *findText) event(ev find.Event) error {
+	var b strings.Builder
+	if f.events++; f.events > 1 {
+		b.WriteByte('\n')
+	}
+	when := "no time"
+	if ev.Time != nil {
+		when = plan.FormatTime(*ev.Time)
+	}
+	b.WriteString(when)
+	if ev.XID != 0 {
+		fmt.Fprintf(&b, "  transaction %d", ev.XID)
+	}
+	if ev.GID != "" {
+		fmt.Fprintf(&b, " (prepared as %q)", ev.GID)
+	}
+	switch {
+	case ev.Database != "":
+		fmt.Fprintf(&b, "  database %s", ev.Database)
+	case ev.DatabaseOID != 0:
+		fmt.Fprintf(&b, "  database %d", ev.DatabaseOID)
+	}
+	fmt.Fprintf(&b, "  %s on timeline %s\n", ev.LSN, ev.Timeline)
+	for _, line := range actionLines(ev) {
+		fmt.Fprintf(&b, "  %s\n", line)
+	}
+	unreachable := ""
+	if !ev.Restorable {
+		unreachable = "   (no backup reaches it)"
+	}
+	fmt.Fprintf(&b, "  just before: %s%s\n  just after:  %s\n", ev.Before.Flags, unreachable, ev.After.Flags)
+	return f.write(b.String())
+}
+
+func (f *findText) write(s string) error {
+	if _, err := io.WriteString(f.w, s); err != nil {
+		return fmt.Errorf("standard output: %w", err)
+	}
+	return nil
+}
+
+// actionLines says what an event was; more than a few relations of one schema
+// that the same was done to are told together.
+func actionLines(ev find.Event) []string {
+	if len(ev.Actions) == 0 {
+		return []string{ev.Text}
+	}
+	const few, shown = 3, 5
+	var lines []string
+	for rest := ev.Actions; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && alike(rest[0], rest[n]) {
+			n++
+		}
+		group := rest[:n]
+		rest = rest[n:]
+		if n <= few {
+			for _, a := range group {
+				lines = append(lines, actionLine(ev, a))
+			}
+			continue
+		}
+		names := make([]string, 0, shown)
+		for _, a := range group[:min(shown, n)] {
+			names = append(names, a.Relation.Name)
+		}
+		verb, _, _ := strings.Cut(group[0].Text, " ")
+		line := fmt.Sprintf("%s %d %ss of schema %s: %s", verb, n, group[0].Relation.Type, group[0].Relation.Schema, strings.Join(names, ", "))
+		if n > shown {
+			line += fmt.Sprintf(" and %d more", n-shown)
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// alike reports whether two actions can be told together.
+func alike(a, b find.Action) bool {
+	return a.Rows == 0 && b.Rows == 0 && a.Kind == b.Kind && a.Uncertain == b.Uncertain && a.Relation != nil && b.Relation != nil &&
+		a.Relation.Known && b.Relation.Known && a.Relation.Schema == b.Relation.Schema && a.Relation.Type == b.Relation.Type &&
+		a.Relation.DatabaseOID == b.Relation.DatabaseOID
+}
+
+func actionLine(ev find.Event, a find.Action) string {
+	text := a.Text
+	if ev.Incomplete && a.Rows > 0 {
+		text += ", or more: it may have begun before the WAL that is here"
+	}
+	return text
+}
+
+func (f *findText) end(t findTail, o find.Options) error {
+	var b strings.Builder
+	if f.events > 0 {
+		b.WriteByte('\n')
+	}
+	fmt.Fprintf(&b, "%d events in %d WAL segments.", f.events, t.Segments)
+	if f.events > 0 {
+		b.WriteString(" To restore: walden restore --to DIR, with the flags above.")
+	}
+	b.WriteByte('\n')
+	if n := o.Rows(); n > 1 {
+		fmt.Fprintf(&b, "Changes of fewer than %d rows of a table are not told (--min-rows).\n", n)
+	}
+	if t.Omitted > 0 {
+		fmt.Fprintf(&b, "The indexes leave out %d small changes, of at most %d rows of a table in a segment.\n", t.Omitted, t.LargestOmitted)
+	}
+	if t.Snapshots == 0 {
+		b.WriteString("There is no snapshot of names: `walden backup` and `walden stream` take them.\n")
+	}
+	for _, p := range t.Unnamed {
+		fmt.Fprintf(&b, "NAMES: %s\n", p)
+	}
+	for _, g := range t.Gaps {
+		fmt.Fprintf(&b, "GAP on timeline %s: %s: what happened there is not known\n", g.Timeline, g)
+	}
+	return f.write(b.String())
+}
