@@ -61,10 +61,14 @@ func (o *oracle) judge(w wish, restored bool) {
 func (o *oracle) reached(w wish, p *predicted) {
 	o.t.Helper()
 	pg := o.recover(p.Backup.ID, w.settings(p.Timeline))
-	if strings.Contains(pg.fatal, segmentRemoved) && len(p.Copies) > 0 {
+	if strings.Contains(pg.fatal, segmentRemoved) {
 		// PostgreSQL cannot, alone: it needs the segment of the switch by another name too.
 		o.counts.copies++
-		pg = o.recover(p.Backup.ID, w.settings(p.Timeline), p.Copies...)
+		copies := p.Copies
+		if p.Stop.Evidence != nil || p.Stop.Subtransaction != 0 {
+			copies = o.copies(p.Timeline) // it goes on to the end, where the plan has stopped long before
+		}
+		pg = o.recover(p.Backup.ID, w.settings(p.Timeline), copies...)
 	}
 	switch {
 	case p.Stop.Evidence != nil && w.kind == "time":
