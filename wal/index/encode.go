@@ -94,7 +94,8 @@ const (
 	summaryHasComplete = 1 << 1
 	summaryHasSwitch   = 1 << 2
 	summaryHasEndings  = 1 << 3
-	summaryFlags       = 1<<4 - 1
+	summaryHasPrepared = 1 << 4
+	summaryFlags       = 1<<5 - 1
 )
 
 func (ix *Index) encodeSummary() []byte {
@@ -125,6 +126,9 @@ func (ix *Index) encodeSummary() []byte {
 	if ix.Commits+ix.Aborts > 0 {
 		e.endings(ix.endings())
 	}
+	if ix.Prepared > 0 {
+		e.uint(ix.Prepared)
+	}
 	return e.b
 }
 
@@ -140,6 +144,9 @@ func (ix *Index) summaryFlags() (flags uint64) {
 	}
 	if ix.Commits+ix.Aborts > 0 {
 		flags |= summaryHasEndings
+	}
+	if ix.Prepared > 0 {
+		flags |= summaryHasPrepared
 	}
 	return flags
 }
@@ -196,6 +203,9 @@ func decodeSummary(b []byte) (*Index, error) {
 	}
 	if flags&summaryHasEndings != 0 {
 		ix.setEndings(d.endings())
+	}
+	if flags&summaryHasPrepared != 0 {
+		ix.Prepared = d.between(1, uint64(seg.Size))
 	}
 	if err := d.end(); err != nil {
 		return nil, err
