@@ -47,8 +47,8 @@ func (s *setup) newestHistory() wal.TimelineID {
 	return newest
 }
 
-// stopLeftBehind is StopLeftBehind.
-func stopLeftBehind(ctx context.Context, o Options) error {
+// stopRun is ShutDown and StopLeftBehind; mode is pg_ctl's.
+func stopRun(ctx context.Context, o Options, mode string) error {
 	running, alive := RunningServer(o.Directory)
 	if !alive {
 		return nil
@@ -70,7 +70,7 @@ func stopLeftBehind(ctx context.Context, o Options) error {
 	if s.binDir, err = FindBinaries(ctx, s.major, o.BinDir); err != nil {
 		return err
 	}
-	if err := s.endEarlier(ctx, "immediate"); err != nil {
+	if err := s.endEarlier(ctx, mode); err != nil {
 		return err
 	}
 	if s.runDir = running.SocketDirectory; strings.HasPrefix(filepath.Base(s.runDir), temporaryRun) {

@@ -1,0 +1,139 @@
+//go:build unix
+
+package integration
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/walden-pg/walden/internal/pgtest"
+)
+
+// drillSite is a cluster that is drilled.
+type drillSite struct {
+	*site
+	scratch string
+}
+
+// drillRecord is what `drill --json` prints, as far as tests look at it.
+type drillRecord struct {
+	ID, Result, Failure, Flags, Target, Scenario, Happened, Runner string
+	Checks                                                         []struct{ Check, State, Text string }
+	Warnings                                                       []string
+	Seconds                                                        float64
+	Loss                                                           struct{ Seconds float64 }
+}
+
+// state is what came of a check; "": it was not made.
+func (r drillRecord) state(check string) string {
+	for _, c := range r.Checks {
+		if c.Check == check {
+			return c.State
+		}
+	}
+	return ""
+}
+
+func newDrillSite(t *testing.T, o siteOptions) *drillSite {
+	t.Helper()
+	d := &drillSite{site: newSite(t, o)}
+	d.scratch = filepath.Join(d.dir, "scratch")
+	pgtest.MkdirAll(t, d.scratch)
+	d.pg.Exec("CREATE TABLE orders (id int PRIMARY KEY, note text)")
+	d.pg.Exec("INSERT INTO orders SELECT i, md5(i::text) FROM generate_series(1, 5000) i")
+	return d
+}
+
+func (d *drillSite) arguments(more ...string) []string {
+	return append([]string{"drill", "--json", "--scratch", d.scratch, "--pg-bin", d.pg.BinDir()}, more...)
+}
+
+// drill makes one, which must end with the exit code, and leave nothing behind.
+func (d *drillSite) drill(code int, more ...string) (r drillRecord) {
+	d.t.Helper()
+	d.run(d.arguments(more...)...).exits(d.t, code).json(d.t, &r)
+	d.clean()
+	return r
+}
+
+// proven makes a drill that must prove something.
+func (d *drillSite) proven(more ...string) drillRecord {
+	d.t.Helper()
+	r := d.drill(0, more...)
+	if r.Result != "proven" || r.Failure != "" {
+		d.t.Errorf("%+v", r)
+	}
+	for _, check := range []string{"plan", "restore", "stop", "transactions", "amcheck", "checksums"} {
+		if r.state(check) != "passed" {
+			d.t.Errorf("drill %s: %s is %q: %+v", strings.Join(more, " "), check, r.state(check), r.Checks)
+		}
+	}
+	return r
+}
+
+// finds makes a drill whose check must fail with the words.
+func (d *drillSite) finds(check string, words []string, more ...string) drillRecord {
+	d.t.Helper()
+	r := d.drill(1, more...)
+	if r.Result != "failed" || r.state(check) != "failed" {
+		d.t.Errorf("drill %s: %s is %q: %+v", strings.Join(more, " "), check, r.state(check), r)
+	}
+	for _, w := range words {
+		if !strings.Contains(r.Failure, w) {
+			d.t.Errorf("drill %s: %q does not say %q", strings.Join(more, " "), r.Failure, w)
+		}
+	}
+	return r
+}
+
+// clean fails the test if anything is left of a drill.
+func (d *drillSite) clean() {
+	d.t.Helper()
+	entries, err := os.ReadDir(d.scratch)
+	check(d.t, err)
+	if len(entries) > 0 {
+		d.t.Fatalf("scratch holds %v", entries)
+	}
+	if out, err := exec.Command("pgrep", "-f", d.scratch).Output(); err == nil {
+		d.t.Fatalf("processes are left: %s", out)
+	}
+}
+
+// TestDrill drills to every kind of moment.
+func TestDrill(t *testing.T) {
+	for _, major := range pgtest.Majors() {
+		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			d := newDrillSite(t, siteOptions{major: major, settings: map[string]string{"max_prepared_transactions": "5"}})
+			d.pg.Tablespace("elsewhere")
+			d.pg.Exec("CREATE TABLE far TABLESPACE elsewhere AS SELECT 1 AS n")
+			d.pg.Exec("CREATE DATABASE shop")
+			d.backup()
+			d.pg.Exec("SELECT pg_create_restore_point('here')")
+			for i := range 20 {
+				d.pg.Exec("INSERT INTO orders VALUES ($1, 'later')", 10000+i)
+			}
+			check(t, d.pg.TryExec(t.Context(), "postgres", "BEGIN; INSERT INTO orders VALUES (20000, 'undecided'); PREPARE TRANSACTION 'waiting'"))
+			d.pg.Exec("DROP TABLE far")
+			d.pg.Exec("INSERT INTO orders VALUES (30000, 'last')")
+			d.archiveAll()
+			r := d.proven("--database", "postgres", "--assert", "SELECT count(*) = 5021 FROM orders", "--rto", "10m", "--rpo", "10m")
+			if r.state("rto") != "passed" || r.state("rpo") != "passed" || r.state("assertion") != "passed" {
+				t.Errorf("%+v", r.Checks)
+			}
+			if len(r.Warnings) == 0 || !strings.Contains(strings.Join(r.Warnings, " "), "waiting") {
+				t.Errorf("it does not tell of the prepared transaction: %q", r.Warnings)
+			}
+			d.proven("--pick", "random-time")
+			d.proven("--pick", "random-xid")
+			d.proven("--pick", "last-drop", "--database", "postgres", "--assert", "SELECT n = 1 FROM far", "--assert", "SELECT NOT EXISTS (SELECT FROM orders WHERE id = 30000)")
+			d.proven("--name", "here", "--database", "postgres", "--assert", "SELECT count(*) = 5000 FROM orders")
+			d.proven("--immediate")
+			d.run(d.arguments("--pick", "before-switch")...).exits(t, 1).says(t, "has never switched")
+			d.run(d.arguments("--name", "nowhere")...).exits(t, 3)
+		})
+	}
+}
