@@ -138,3 +138,58 @@ func TestDrill(t *testing.T) {
 		})
 	}
 }
+
+// TestDrillReport: the history of drills, as table, as JSON and as a page.
+func TestDrillReport(t *testing.T) {
+	d := newDrillSite(t, siteOptions{major: pgtest.Newest()})
+	d.backup()
+	d.archiveAll()
+	if got := d.run("drill", "--report").ok(t).stdout; !strings.Contains(got, "nothing has been proven yet") {
+		t.Error(got)
+	}
+	d.proven()
+	d.finds("rto", []string{"missed"}, "--rto", "1ms", "--rpo", "1h")
+	type report struct {
+		Summary struct {
+			Drills, Proven, Failed, Streak int
+			Failing                        bool
+			ReadySeconds                   float64 `json:"ready_seconds"`
+		}
+		Drills     []drillRecord
+		Unreadable []struct{ ID string }
+	}
+	var r report
+	d.run("drill", "--report", "--json").exits(t, 1).json(t, &r)
+	if s := r.Summary; s.Drills != 2 || s.Proven != 1 || s.Failed != 1 || !s.Failing || s.Streak != 0 || s.ReadySeconds <= 0 || r.Drills[0].Result != "proven" {
+		t.Errorf("%+v", r)
+	}
+	page := filepath.Join(d.dir, "drills.html")
+	d.proven("--assert", "SELECT '<script>' <> ''")
+	got := d.run("drill", "--report", "--html", page).ok(t).stdout
+	for _, words := range []string{"3, of which 2 proven, 1 failed", "1 in a row", "the objective was missed"} {
+		if !strings.Contains(got, words) {
+			t.Errorf("the table does not say %q:\n%s", words, got)
+		}
+	}
+	b, err := os.ReadFile(page)
+	check(t, err)
+	for _, words := range []string{"<svg", "<rect", "objective", "3: 2 proven, 1 failed", "walden drill --latest"} {
+		if !strings.Contains(string(b), words) {
+			t.Errorf("the page lacks %q", words)
+		}
+	}
+	for _, bad := range []string{"<script", "http://", "https://", "ZgotmplZ", "NaN"} {
+		if strings.Contains(string(b), bad) {
+			t.Errorf("the page holds %q", bad)
+		}
+	}
+	// A record that is damaged is told.
+	records, err := filepath.Glob(filepath.Join(d.objects, "main", "*", "drills", "*"))
+	check(t, err)
+	wounds["one bit flipped"](t, records[0])
+	var after report
+	d.run("drill", "--report", "--json").exits(t, 1).json(t, &after)
+	if len(after.Unreadable) != 1 || len(after.Drills) != 2 {
+		t.Errorf("%+v", after)
+	}
+}

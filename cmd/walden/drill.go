@@ -47,10 +47,16 @@ func (e *environment) drillCommand() *cli.Command {
 			&cli.StringFlag{Name: "scratch", Usage: "`DIR` to work in: it needs room for the cluster and the WAL that is being replayed", DefaultText: "$TMPDIR, else /tmp"},
 			&cli.StringFlag{Name: "pg-bin", Usage: pgBinUsage, DefaultText: "looked for in the usual places"},
 			&cli.StringSliceFlag{Name: "set", Usage: "`NAME=VALUE`: a setting for the server in scratch; may be repeated", DefaultText: "none"},
+			&cli.BoolFlag{Name: "report", Usage: "show the history of drills instead of making one", DefaultText: "false"},
+			&cli.StringFlag{Name: "html", Usage: "with --report: write it to `FILE` too, as one page with the times drawn", DefaultText: "none"},
+			&cli.StringFlag{Name: "from", Usage: "with --report: only drills since the time `T`, such as -90d", DefaultText: "all"},
 		),
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
+			}
+			if c.Bool("report") {
+				return e.drillReport(c)
 			}
 			return e.drill(c)
 		},
@@ -120,6 +126,11 @@ func (e *environment) drillOptions(c *cli.Context) (drill.Options, error) {
 	o := drill.Options{
 		Database: c.String("database"), RTO: c.Duration("rto"), RPO: c.Duration("rpo"), Skip: c.StringSlice("skip"),
 		Jobs: c.Int("jobs"), Scratch: c.String("scratch"), BinDir: c.String("pg-bin"),
+	}
+	for _, f := range []string{"html", "from"} {
+		if c.IsSet(f) {
+			return o, usagef("--%s belongs to --report", f)
+		}
 	}
 	var err error
 	if o.Target, o.Pick, err = drillTarget(c, time.Now()); err != nil {

@@ -122,10 +122,7 @@ func (d *drill) commitsAround(ctx context.Context, stop wal.LSN) (kept, lost *pl
 		return nil, nil, err
 	}
 	at := d.Incarnation.SegmentSize.PrevNumber(stop)
-	first := d.Incarnation.SegmentSize.Number(d.plan.Backup.StartLSN)
-	if at >= nearby {
-		first = max(first, at-nearby)
-	}
+	first := at - min(at, nearby) // commits from before the backup are in it
 	var segs []wal.Segment
 	for n := first; n <= at+nearby; n++ {
 		if seg := path.Segment(n); snap.Has(seg) {
