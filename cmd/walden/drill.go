@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/walden-pg/walden/internal/setup"
 	"github.com/walden-pg/walden/replay/drill"
 	"github.com/walden-pg/walden/replay/plan"
 )
@@ -27,7 +28,7 @@ func (e *environment) drillCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "drill",
 		Usage:     "proves that the cluster comes back: restores to a moment into scratch, and checks what came",
-		UsageText: "walden drill [TARGET | --pick WAY] [flags]\n   walden drill --report [--html FILE]",
+		UsageText: "walden drill [TARGET | --pick WAY] [--scenario NAME] [flags]\n   walden drill --report [--html FILE]",
 		Description: "Restores into scratch, runs PostgreSQL there to the moment, and checks: that recovery ended at the\n" +
 			"very record; that the last commit before it is there and the first after it is not; your assertions;\n" +
 			"every table and index with pg_amcheck; every page with pg_checksums; the times and the loss against\n" +
@@ -47,6 +48,7 @@ func (e *environment) drillCommand() *cli.Command {
 			&cli.StringFlag{Name: "scratch", Usage: "`DIR` to work in: it needs room for the cluster and the WAL that is being replayed", DefaultText: "$TMPDIR, else /tmp"},
 			&cli.StringFlag{Name: "pg-bin", Usage: pgBinUsage, DefaultText: "looked for in the usual places"},
 			&cli.StringSliceFlag{Name: "set", Usage: "`NAME=VALUE`: a setting for the server in scratch; may be repeated", DefaultText: "none"},
+			&cli.StringFlag{Name: "scenario", Usage: "play a mishap on a copy: `NAME` damaged-pack, missing-segment, lost-primary, bucket-down or old-timeline; the repository itself is only read", DefaultText: "none"},
 			&cli.BoolFlag{Name: "report", Usage: "show the history of drills instead of making one", DefaultText: "false"},
 			&cli.StringFlag{Name: "html", Usage: "with --report: write it to `FILE` too, as one page with the times drawn", DefaultText: "none"},
 			&cli.StringFlag{Name: "from", Usage: "with --report: only drills since the time `T`, such as -90d", DefaultText: "all"},
@@ -81,8 +83,12 @@ func (e *environment) drill(c *cli.Context) error {
 		return err
 	}
 	o.Repo, o.Incarnation, o.Logger, o.Version, o.Expect = repo, inc, t.log, waldenVersion(), expectation
-	o.RestoreCommand = func(p *plan.Plan) (string, error) {
-		return restoreCommand(&planned{target: t, repo: repo, inc: inc, plan: p}, " --scratch")
+	o.RestoreCommand = func(p *plan.Plan, overlay string) (string, error) {
+		flag := " --scratch"
+		if overlay != "" {
+			flag += " --overlay " + setup.HookArgument(overlay)
+		}
+		return restoreCommand(&planned{target: t, repo: repo, inc: inc, plan: p}, flag)
 	}
 	if inc.Number == incs[len(incs)-1].Number {
 		o.Connection = t.cluster.Connection
@@ -135,6 +141,11 @@ func (e *environment) drillOptions(c *cli.Context) (drill.Options, error) {
 	var err error
 	if o.Target, o.Pick, err = drillTarget(c, time.Now()); err != nil {
 		return o, err
+	}
+	if s := c.String("scenario"); s != "" {
+		if o.Scenario, err = drill.ParseScenario(s); err != nil {
+			return o, usagef("--scenario %w", err)
+		}
 	}
 	for _, s := range o.Skip {
 		if s != drill.CheckAmcheck && s != drill.CheckChecksums {
@@ -206,6 +217,9 @@ func renderDrill(w io.Writer, r *drill.Record) {
 	fmt.Fprintf(w, "drill of cluster %s (incarnation %d) to %s: %s\n", r.Cluster, r.Incarnation, r.Target, resultText[r.Result])
 	if r.Result == drill.NotProven {
 		fmt.Fprintf(w, "  failed    %s\n", r.Failure)
+	}
+	if r.Scenario != "" {
+		fmt.Fprintf(w, "  scenario  %s\n  expected  %s\n  happened  %s\n", r.Scenario, r.Expected, r.Happened)
 	}
 	if r.Pick != "" {
 		fmt.Fprintf(w, "  picked    %s; the same again: walden drill %s\n", r.Pick, r.Flags)

@@ -126,7 +126,7 @@ func renderDrills(w io.Writer, r *drill.Report) {
 func drillMoment(d *drill.Record) string {
 	s := d.Target
 	if d.Scenario != "" {
-		s = "scenario " + d.Scenario + ": " + s
+		s = "scenario " + string(d.Scenario) + ": " + s
 	}
 	if d.Failure != "" {
 		f := strings.Join(strings.Fields(d.Failure), " ")

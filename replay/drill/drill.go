@@ -20,6 +20,8 @@ type Options struct {
 	Target plan.Target
 	// Pick chooses the moment; "": Target is it.
 	Pick Pick
+	// Scenario is a mishap to play; "": none.
+	Scenario Scenario
 	// Connection is how the source is reached, to know what is not archived yet: a
 	// libpq connection string; empty: it is not asked.
 	Connection string
@@ -40,8 +42,9 @@ type Options struct {
 	Scratch string
 	// BinDir holds the server's programs; empty: they are looked for.
 	BinDir string
-	// RestoreCommand is the restore_command for a plan.
-	RestoreCommand func(p *plan.Plan) (string, error)
+	// RestoreCommand is the restore_command for a plan. overlay is a file that says with what damage
+	// the repository is to be shown; "": none.
+	RestoreCommand func(p *plan.Plan, overlay string) (string, error)
 	// Expect is where recovery by a plan must stop.
 	Expect func(p *plan.Plan) *recovery.Expectation
 	// Set are settings for the server in scratch.
@@ -88,5 +91,5 @@ type Progress struct {
 // the record is then what is known, or nil.
 //
 // Errors: those of plan.Make where the target was named and does not exist, *recovery.BinariesError,
-// *PickError, those of scratch, of the repository, and of ctx. recovery.ErrUnsupported where a server cannot be run.
+// *PickError, *ScenarioError, those of scratch, of the repository, and of ctx. recovery.ErrUnsupported where a server cannot be run.
 func Run(ctx context.Context, o Options) (*Record, error) { return run(ctx, o) }

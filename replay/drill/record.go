@@ -40,6 +40,7 @@ const (
 	CheckChecksums    = "checksums"
 	CheckRTO          = "rto"
 	CheckRPO          = "rpo"
+	CheckDrill        = "drill"    // it could be carried out; only told where it could not
 	CheckScenario     = "scenario" // what was expected of a scenario has happened
 )
 
@@ -82,9 +83,9 @@ type Record struct {
 	Cluster     string `json:"cluster"`
 	Incarnation int    `json:"incarnation"`
 	// Scenario is the name of one, Expected and Happened what was to come of it, and what came.
-	Scenario string `json:"scenario,omitempty"`
-	Expected string `json:"expected,omitempty"`
-	Happened string `json:"happened,omitempty"`
+	Scenario Scenario `json:"scenario,omitempty"`
+	Expected string   `json:"expected,omitempty"`
+	Happened string   `json:"happened,omitempty"`
 	// Pick is how the target was chosen; Target is it in words, Flags as on the command line.
 	Pick   Pick   `json:"pick,omitempty"`
 	Target string `json:"target"`

@@ -18,19 +18,24 @@ import (
 	"github.com/walden-pg/walden/replay/scratch"
 )
 
-// restoreAndReplay leaves an open server, or a finding.
-func (d *drill) restoreAndReplay(ctx context.Context) bool {
+// restored restores the backup, or leaves a finding.
+func (d *drill) restored(ctx context.Context) (*restore.Result, bool) {
 	began := time.Now()
 	restored, err := d.restore(ctx)
 	d.record.RestoreSeconds = time.Since(began).Seconds()
 	if err != nil {
 		d.fail(ctx, CheckRestore, "the backup cannot be restored: "+err.Error(), nil, d.record.RestoreSeconds)
-		return false
+		return nil, false
 	}
 	d.record.add(Check{Name: CheckRestore, State: Passed, Seconds: d.record.RestoreSeconds,
 		Text: fmt.Sprintf("%d files were restored, and every frame and file has its checksum", d.record.Files)})
-	began = time.Now()
-	err = d.replay(ctx, restored)
+	return restored, true
+}
+
+// replayed leaves an open server, or a finding.
+func (d *drill) replayed(ctx context.Context, restored *restore.Result) bool {
+	began := time.Now()
+	err := d.replay(ctx, restored)
 	d.record.ReplaySeconds = time.Since(began).Seconds()
 	if err != nil {
 		var f *recovery.Failure
@@ -64,7 +69,7 @@ func (d *drill) restore(ctx context.Context) (*restore.Result, error) {
 		Progress: func(p restore.Progress) { d.report(Restoring, "", p.Bytes, p.TotalBytes) },
 	}
 	var err error
-	if o.RestoreCommand, err = d.RestoreCommand(d.plan); err != nil {
+	if o.RestoreCommand, err = d.RestoreCommand(d.plan, d.overlay); err != nil {
 		return nil, err
 	}
 	for _, ts := range d.manifest.Tablespaces {
@@ -72,7 +77,7 @@ func (d *drill) restore(ctx context.Context) (*restore.Result, error) {
 			o.Tablespaces[ts.Location] = filepath.Join(d.scratch.Path(scratch.TablespacesName), strconv.FormatUint(uint64(ts.OID), 10))
 		}
 	}
-	res, err := restore.Run(ctx, d.Repo, d.plan, o)
+	res, err := restore.Run(ctx, d.source, d.plan, o)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +103,7 @@ func (d *drill) replay(ctx context.Context, restored *restore.Result) error {
 		},
 	}
 	// Names are asked for after the restore: they are hints for connections alone.
-	if d.contents, err = databases.Read(ctx, d.Repo, d.Incarnation, d.manifest); err != nil {
+	if d.contents, err = databases.Read(ctx, d.source, d.Incarnation, d.manifest); err != nil {
 		d.log.Info("the names of the backup's databases cannot be read", "error", err)
 		d.contents = &databases.Contents{}
 	}

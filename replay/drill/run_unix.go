@@ -15,6 +15,7 @@ import (
 	"github.com/walden-pg/walden/replay/plan"
 	"github.com/walden-pg/walden/replay/recovery"
 	"github.com/walden-pg/walden/replay/scratch"
+	"github.com/walden-pg/walden/storage/repository"
 )
 
 // kind is that of the scratch directories here.
@@ -26,6 +27,8 @@ type drill struct {
 	log      *slog.Logger
 	record   *Record
 	began    time.Time
+	source   *repository.Repository // what is restored from: in a scenario it is shown with damage
+	overlay  string                 // the file that says so; "": there is no damage
 	archived *archived
 	plan     *plan.Plan
 	manifest *basebackup.Manifest
@@ -37,7 +40,7 @@ type drill struct {
 }
 
 func run(ctx context.Context, o Options) (*Record, error) {
-	d := &drill{Options: o, log: o.Logger, began: time.Now()}
+	d := &drill{Options: o, log: o.Logger, began: time.Now(), source: o.Repo}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
@@ -47,14 +50,21 @@ func run(ctx context.Context, o Options) (*Record, error) {
 	host, _ := os.Hostname() // for people; it may be missing
 	d.record = &Record{
 		Format: formatVersion, ID: newID(d.began), Time: d.began.UTC().Truncate(time.Second), Host: host, Runner: "local", Version: o.Version,
-		Cluster: o.Incarnation.Cluster, Incarnation: o.Incarnation.Number, Pick: o.Pick,
+		Cluster: o.Incarnation.Cluster, Incarnation: o.Incarnation.Number, Pick: o.Pick, Scenario: o.Scenario, Expected: expected[o.Scenario],
 		RTOSeconds: o.RTO.Seconds(), RPOSeconds: o.RPO.Seconds(), Checks: []Check{},
 	}
 	if err := d.prepare(ctx); err != nil {
 		return nil, err
 	}
 	err := d.execute(ctx)
+	var cannot *ScenarioError
+	if errors.As(err, &cannot) {
+		return nil, err
+	}
 	r := d.record
+	if err != nil && ctx.Err() == nil {
+		r.add(Check{Name: CheckDrill, State: Failed, Text: "the drill could not be carried out: " + err.Error()})
+	}
 	r.Seconds = time.Since(d.began).Seconds()
 	r.conclude()
 	if ctx.Err() != nil {
@@ -87,6 +97,9 @@ func (d *drill) prepare(ctx context.Context) error {
 		return err
 	}
 	d.record.Loss = lossOf(d.archived.windows, d.Incarnation.SegmentSize, at, failed, d.began)
+	if err := d.aim(); err != nil {
+		return err
+	}
 	if d.Pick != "" {
 		if d.Target, err = d.archived.pick(ctx, d.Pick, d.Target); err != nil {
 			return err
@@ -130,40 +143,38 @@ func (d *drill) makePlan(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	d.plan = p
-	r := d.record
-	r.Backup, r.Major = p.Backup.ID, p.Backup.ServerVersion/10000
-	r.Stop = &StopRecord{Timeline: p.Stop.Timeline, LSN: p.Stop.LSN, Before: p.Stop.Before, End: p.Stop.End}
-	r.Warnings = append(r.Warnings, p.Warnings...)
-	if d.manifest, err = basebackup.Load(ctx, d.Repo, d.Incarnation, p.Backup.ID); err != nil {
-		return fmt.Errorf("drill: %w", err)
-	}
-	if d.BinDir, err = recovery.FindBinaries(ctx, d.manifest.Major, d.BinDir); err != nil {
+	d.record.Warnings = append(d.record.Warnings, p.Warnings...)
+	if err := d.use(ctx, p); err != nil {
 		return err
 	}
-	r.add(Check{Name: CheckPlan, State: Passed, Seconds: r.PlanSeconds,
+	d.record.add(Check{Name: CheckPlan, State: Passed, Seconds: d.record.PlanSeconds,
 		Text: fmt.Sprintf("the WAL is unbroken from backup %s on, for %d segments, to the stop at %s", p.Backup.ID, p.Segments, p.Stop.End)})
 	return nil
 }
 
+// use makes a plan the one that is carried out.
+func (d *drill) use(ctx context.Context, p *plan.Plan) (err error) {
+	d.plan = p
+	r := d.record
+	r.Backup, r.Major = p.Backup.ID, p.Backup.ServerVersion/10000
+	r.Stop = &StopRecord{Timeline: p.Stop.Timeline, LSN: p.Stop.LSN, Before: p.Stop.Before, End: p.Stop.End}
+	if d.manifest, err = basebackup.Load(ctx, d.Repo, d.Incarnation, p.Backup.ID); err != nil {
+		return fmt.Errorf("drill: %w", err)
+	}
+	d.BinDir, err = recovery.FindBinaries(ctx, d.manifest.Major, d.BinDir)
+	return err
+}
+
 // execute does what happens in scratch. Findings are in the record.
-func (d *drill) execute(ctx context.Context) (err error) {
-	if d.plan == nil {
-		d.judgeRPO()
+func (d *drill) execute(ctx context.Context) error {
+	defer d.judgeRPO()
+	switch {
+	case d.plan == nil:
 		return nil
+	case d.Scenario != "":
+		return d.play(ctx)
 	}
-	if d.scratch, err = scratch.Make(d.Scratch, kind); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, d.scratch.Remove(d.BinDir)) }()
-	if d.restoreAndReplay(ctx) {
-		d.judgeRTO()
-		began := time.Now()
-		d.examine(ctx)
-		d.record.CheckSeconds = time.Since(began).Seconds()
-	}
-	d.judgeRPO()
-	return nil
+	return d.inScratch(ctx, func() error { d.whole(ctx); return nil })
 }
 
 // judgeRTO holds the time until the server could be used against its objective.
