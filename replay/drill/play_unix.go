@@ -54,7 +54,7 @@ func (d *drill) play(ctx context.Context) error {
 		return err
 	}
 	d.record.Happened = happened
-	c := Check{Name: CheckScenario, State: Passed, Text: happened, Seconds: time.Since(began).Seconds()}
+	c := Check{Name: CheckScenario, State: Passed, Text: "what was expected has happened", Seconds: time.Since(began).Seconds()}
 	if !ok {
 		c.State, c.Text = Failed, fmt.Sprintf("scenario %s: what was expected did not happen: %s", d.Scenario, happened)
 	}

@@ -41,6 +41,15 @@ func (d *drill) compareTransactions(ctx context.Context, conn *pgconn.PgConn) (S
 	if err != nil {
 		return "", "", err
 	}
+	// The plan also knows commits whose records cross segments, but of aborts nothing can be told.
+	if p := d.plan.Stop; stop == p.End {
+		if p.LastKept != nil && !p.LastKept.Aborted {
+			kept = p.LastKept
+		}
+		if p.FirstLost != nil && !p.FirstLost.Aborted {
+			lost = p.FirstLost
+		}
+	}
 	d.record.Stop.Kept, d.record.Stop.Lost = kept, lost
 	if kept == nil && lost == nil {
 		return Skipped, "no commit is near the stop", nil
@@ -122,15 +131,24 @@ func (d *drill) commitsAround(ctx context.Context, stop wal.LSN) (kept, lost *pl
 		return nil, nil, err
 	}
 	at := d.Incarnation.SegmentSize.PrevNumber(stop)
-	first := at - min(at, nearby) // commits from before the backup are in it
-	var segs []wal.Segment
-	for n := first; n <= at+nearby; n++ {
-		if seg := path.Segment(n); snap.Has(seg) {
-			segs = append(segs, seg)
-		}
+	// Behind a hole the next commit would not be the first. Those from before the backup are in it.
+	first, last := at, at
+	for first > 0 && at-first < nearby && snap.Has(path.Segment(first-1)) {
+		first--
 	}
-	err = d.archived.reader.Read(ctx, snap, segs, func(_ wal.Segment, ix *index.Index, unreadable error) error {
+	for last-at < nearby && snap.Has(path.Segment(last+1)) {
+		last++
+	}
+	var segs []wal.Segment
+	for n := first; n <= last; n++ {
+		segs = append(segs, path.Segment(n))
+	}
+	hole := false
+	err = d.archived.reader.Read(ctx, snap, segs, func(seg wal.Segment, ix *index.Index, unreadable error) error {
 		if unreadable != nil {
+			if hole = seg.Number > at; !hole {
+				kept = nil
+			}
 			return nil //nolint:nilerr // recovery has come to the stop: what lies beside the way need not be there
 		}
 		for tx := range ix.Transactions() {
@@ -140,7 +158,7 @@ func (d *drill) commitsAround(ctx context.Context, stop wal.LSN) (kept, lost *pl
 			t := &plan.Transaction{XID: tx.XID, LSN: tx.LSN, End: tx.End, Time: tx.Time, Prepared: tx.Kind == index.CommitPrepared}
 			if tx.End <= stop {
 				kept = t
-			} else if lost == nil {
+			} else if lost == nil && !hole {
 				lost = t
 			}
 		}
