@@ -82,7 +82,7 @@ func (b *busy) wish(r *rand.Rand) wish {
 		w.kind, w.value = "xid", strconv.FormatUint(uint64(b.someXID(r, e, ends)), 10)
 	case 8, 9, 10, 11:
 		at := e.time.Add([]time.Duration{0, 0, -1, 1, -500, 500}[r.IntN(6)] * time.Microsecond)
-		if r.IntN(6) == 0 { // around the beginning and the end of it all
+		if r.IntN(3) == 0 { // around the beginning and the end of it all
 			last := ends[len(ends)-1].time
 			at = []time.Time{
 				ends[0].time.Add(time.Duration(r.IntN(4000)-2000) * time.Millisecond),

@@ -29,7 +29,10 @@ type foundEvent struct {
 		Uncertain            bool
 		Relation             *struct{ Schema, Name, Type, Text string }
 	}
-	Before, After struct{ Flags string }
+	Before, After struct {
+		Flags  string
+		Locked bool
+	}
 }
 
 // says are the event's texts.
@@ -106,6 +109,7 @@ func findAccidents(t *testing.T, major int) {
 		"BEGIN; SAVEPOINT a; DELETE FROM customers; RELEASE a; COMMIT",
 		"UPDATE prices SET x = 0",
 		"ALTER TABLE wide ALTER id TYPE bigint",
+		"DELETE FROM wide", // whose file no snapshot of names has
 		`DELETE FROM "Odd.Name"`,
 		"DROP SCHEMA sales CASCADE",
 		"VACUUM",
@@ -182,6 +186,43 @@ func (s *site) countAt(name, flags, database, query string) string {
 	return strings.TrimSpace(string(out))
 }
 
+// TestFindUnderLoad finds a drop in a segment that is archived in fragments, while others
+// commit between the drop and its commit: just before it nothing of theirs is lost, and the
+// table, which recovery finds locked, can be read.
+func TestFindUnderLoad(t *testing.T) {
+	s := newSite(t, siteOptions{major: pgtest.Newest(), segmentMB: 16})
+	s.pg.Psql("CREATE TABLE orders AS SELECT generate_series(1, 300) AS id; CREATE TABLE other (id int);")
+	s.backup()
+	s.archiveAll()
+	s.pg.Psql("BEGIN; DROP TABLE orders; \\! psql -X -q -h " + s.pg.SocketDir() + " -p " + strconv.Itoa(s.pg.Port()) + " -d postgres -c 'INSERT INTO other VALUES (1)'\nCOMMIT;")
+	s.pg.Exec("INSERT INTO other VALUES (2)")
+	_, cuts, _ := s.storeFragments()
+	drop := s.find().only(t, "drop", "dropped table public.orders")
+	if !drop.Before.Locked || !strings.HasSuffix(drop.Before.Flags, "--action promote") {
+		t.Errorf("%+v", drop.Before)
+	}
+	if got := s.countAt("before", drop.Before.Flags, "postgres", "SELECT (SELECT count(*) FROM orders), count(*) FROM other"); got != "300|1" {
+		t.Errorf("just before there are %q, not 300|1", got)
+	}
+	s.warnsOfLocks(strings.TrimSuffix(drop.Before.Flags, " --action promote"))
+	s.removeFragment(cuts[1])
+	if r := s.run("find").exits(t, 1); !strings.Contains(r.stdout, "GAP on timeline 1") {
+		t.Errorf("find tells of no gap:\n%s", r.stdout)
+	}
+}
+
+// warnsOfLocks: who pauses where a table is locked is told so.
+func (s *site) warnsOfLocks(flags string) {
+	s.t.Helper()
+	var doc struct{ Recovery struct{ Warnings []string } }
+	dir := s.dir + "/paused"
+	s.run(append([]string{"restore", "--json", "--start", "--pg-bin", s.pg.BinDir(), "--to", dir}, strings.Fields(flags)...)...).ok(s.t).json(s.t, &doc)
+	s.pg.Run("pg_ctl", "-D", dir, "-m", "immediate", "-w", "stop")
+	if w := doc.Recovery.Warnings; len(w) != 1 || !strings.Contains(w[0], "relations are locked") {
+		s.t.Errorf("warnings %q", w)
+	}
+}
+
 // findFilters asks for less, and for more.
 func (s *site) findFilters(all foundDocument) {
 	t := s.t
@@ -203,6 +244,7 @@ func (s *site) findFilters(all foundDocument) {
 		"table": {[]string{"--table", "orders", "--kind", "drop"}, []string{"drop dropped table public.orders"}},
 		"part":  {[]string{"--table", "postgres.sales.north", "--kind", "drop,truncate"}, []string{"drop dropped table sales.north"}},
 		"odd":   {[]string{"--table", `"Odd.Name"`, "--kind", "delete"}, []string{`delete deleted 40 rows from public."Odd.Name"`}},
+		"new":   {[]string{"--table", "wide", "--kind", "delete"}, []string{"delete deleted 50 rows from public.wide"}},
 		"kind":  {[]string{"--kind", "rewrite"}, []string{"rewrite wrote anew table public.wide"}},
 		"rows":  {[]string{"--kind", "delete,update", "--min-rows", "500"}, []string{"delete deleted 700 rows from public.customers"}},
 		"shop":  {[]string{"--database", "shop", "--kind", "drop-database,drop"}, []string{"drop-database dropped database shop"}},

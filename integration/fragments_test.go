@@ -126,8 +126,8 @@ func (s *site) checkList(seg wal.Segment, end wal.LSN) {
 	}
 }
 
-// loseFragment: without one of the fragments, what they hold is refused loudly.
-func (s *site) loseFragment(f archive.Fragment) {
+// removeFragment deletes a fragment's object.
+func (s *site) removeFragment(f archive.Fragment) {
 	s.t.Helper()
 	found, err := filepath.Glob(filepath.Join(s.objects, "main", "*", "live", "*", f.Segment.Name(), fmt.Sprintf("%08X-%08X", f.From, f.To)))
 	if err != nil || len(found) != 1 {
@@ -136,6 +136,12 @@ func (s *site) loseFragment(f archive.Fragment) {
 	if err := os.Remove(found[0]); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// loseFragment: without one of the fragments, what they hold is refused loudly.
+func (s *site) loseFragment(f archive.Fragment) {
+	s.t.Helper()
+	s.removeFragment(f)
 	missing := (f.Segment.Start() + wal.LSN(f.From)).String()
 	s.run("plan", "--latest").exits(s.t, 3).says(s.t, f.Segment.Name(), missing)
 	s.run("wal-get", f.Segment.Name(), filepath.Join(s.dir, "RECOVERYXLOG")).exits(s.t, 126)

@@ -61,7 +61,7 @@ func (e *environment) app() *cli.App {
 			&cli.StringFlag{Name: "config", Usage: "read the configuration from `FILE`", Destination: &e.configPath, DefaultText: "$WALDEN_CONFIG, ./walden.yaml, /etc/walden/walden.yaml"},
 			&cli.StringFlag{Name: "cluster", Usage: "work on the configured cluster `NAME`", Destination: &e.cluster, DefaultText: "the only one configured"},
 			&cli.BoolFlag{Name: "json", Usage: "print the result as one JSON document", Destination: &e.json, DefaultText: "false"},
-			&cli.StringFlag{Name: "log-level", Usage: "log from `LEVEL` on: debug, info, warn or error", Destination: &e.logLevel, DefaultText: "warn; of stream without a terminal: info"},
+			&cli.StringFlag{Name: "log-level", Usage: "log from `LEVEL` on: debug, info, warn or error", Destination: &e.logLevel, DefaultText: "warn; of stream without a terminal, and of backup --every: info"},
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
@@ -82,6 +82,7 @@ func (e *environment) app() *cli.App {
 			e.restoreCommand(),
 			e.extractCommand(),
 			e.drillCommand(),
+			e.verifyCommand(),
 			e.indexCommand(),
 			e.demoCommand(),
 			e.completionCommand(),
@@ -118,6 +119,14 @@ func (e *environment) logger() (*slog.Logger, error) {
 		return nil, usagef("--log-level %q: it must be debug, info, warn or error", e.logLevel)
 	}
 	return e.loggerAt(level), nil
+}
+
+// logsOn makes the log of a process that runs for long tell what goes on,
+// unless the user said how much.
+func (e *environment) logsOn() {
+	if e.logLevel == "" {
+		e.logLevel = "info"
+	}
 }
 
 func (e *environment) loggerAt(level slog.Level) *slog.Logger {

@@ -18,18 +18,29 @@ import (
 	"github.com/walden-pg/walden/wal/names"
 )
 
+const backupExitCodes = `   0    done; with --every: stopped
+   1    failed, or found something bad; with --every: stopped after the last attempt had failed,
+        or ended by what only a person can mend
+   2    wrong usage
+   4    no such repository or cluster
+   130  interrupted (not with --every)`
+
 func (e *environment) backupCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "backup",
 		Usage: "takes a base backup",
 		Description: "Reads the cluster over a replication connection, from a primary or a standby. The backup is\n" +
 			"listed once it is complete: every file agrees with the server's checksum, and the WAL it needs\n" +
-			"is in the repository.",
+			"is in the repository.\n" +
+			"With --every it runs until it is told to stop (SIGTERM, SIGINT), and takes a backup when the\n" +
+			"newest one is so old, at once if there is none. What fails is told, and tried again for ever.",
+		CustomHelpTemplate: commandHelpTemplate(backupExitCodes),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "checkpoint", Usage: "how the server makes the checkpoint it begins with: `MODE` fast or spread", Value: "spread", DefaultText: "spread"},
 			&cli.StringFlag{Name: "max-rate", Usage: "read at most `RATE` bytes a second (32kB to 1GB; kB, MB and GB are binary)", DefaultText: "no limit"},
 			&cli.StringFlag{Name: "label", Usage: "the backup's `LABEL`", DefaultText: "walden and the backup's id"},
 			&cli.DurationFlag{Name: "wal-timeout", Usage: "how long to wait until the archive holds the WAL that the backup needs", Value: time.Minute, DefaultText: "1m"},
+			&cli.DurationFlag{Name: "every", Usage: "go on, and take a backup each `TIME`, as in 24h; at least 1s", DefaultText: "one backup, now"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
@@ -49,39 +60,32 @@ func (e *environment) backup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	every := c.Duration("every")
+	if c.IsSet("every") {
+		if every < time.Second {
+			return usagef("--every %s: it must be 1s or more", every)
+		}
+		e.logsOn()
+	}
 	t, err := e.selectCluster()
 	if err != nil {
 		return err
 	}
-	repo, incs, err := t.openRepository(c.Context)
-	if err != nil {
-		return err
-	}
-	inc, err := runningIncarnation(c.Context, t, incs)
-	if err != nil {
-		return err
-	}
-	source, err := protocol.New(protocol.Options{Conninfo: t.cluster.Connection, Logger: t.log})
-	if err != nil {
-		return err
-	}
-	bar := e.newProgress()
-	m, err := basebackup.Take(c.Context, basebackup.Options{
-		Repo: repo, Incarnation: inc, Archive: archive.New(repo, inc),
-		Source: source, Server: source,
+	o := basebackup.Options{
 		Label: c.String("label"), Checkpoint: mode, MaxRate: rate, WALTimeout: c.Duration("wal-timeout"),
 		Version: waldenVersion(), Logger: t.log,
-		Names:    func(ctx context.Context) []string { return takeNames(ctx, t, repo, inc) },
-		Progress: func(p basebackup.Progress) { showBackup(bar, p) },
-	})
-	bar.finish()
+	}
+	if every != 0 {
+		return e.backupEvery(c.Context, t, o, every)
+	}
+	taken, err := e.takeBackup(c.Context, t, o)
 	if err != nil {
 		return err
 	}
-	if err := e.renderBackup(m, repo); err != nil {
+	if err := e.renderBackup(taken.manifest, taken.repo); err != nil {
 		return err
 	}
-	return e.refreshRollups(c.Context, t, repo, inc)
+	return e.refreshRollups(c.Context, t, taken.repo, taken.inc)
 }
 
 // namesTimeout bounds what a backup waits for the names.
@@ -100,6 +104,41 @@ func takeNames(ctx context.Context, t *target, repo *repository.Repository, inc 
 		warnings = append(warnings, u.Error())
 	}
 	return warnings
+}
+
+// takenBackup is a backup, and where it was put.
+type takenBackup struct {
+	manifest *basebackup.Manifest
+	repo     *repository.Repository
+	inc      archive.Incarnation
+}
+
+// takeBackup takes one backup of the cluster that the server runs.
+func (e *environment) takeBackup(ctx context.Context, t *target, o basebackup.Options) (b takenBackup, err error) {
+	if b.repo, b.inc, err = t.openRunning(ctx); err != nil {
+		return b, err
+	}
+	source, err := protocol.New(protocol.Options{Conninfo: t.cluster.Connection, Logger: t.log})
+	if err != nil {
+		return b, err
+	}
+	bar := e.newProgress()
+	o.Repo, o.Incarnation, o.Archive, o.Source, o.Server = b.repo, b.inc, archive.New(b.repo, b.inc), source, source
+	o.Names = func(ctx context.Context) []string { return takeNames(ctx, t, b.repo, b.inc) }
+	o.Progress = func(p basebackup.Progress) { showBackup(bar, p) }
+	b.manifest, err = basebackup.Take(ctx, o)
+	bar.finish()
+	return b, err
+}
+
+// openRunning opens the repository, and finds the incarnation that the server runs.
+func (t *target) openRunning(ctx context.Context) (*repository.Repository, archive.Incarnation, error) {
+	repo, incs, err := t.openRepository(ctx)
+	if err != nil {
+		return nil, archive.Incarnation{}, err
+	}
+	inc, err := runningIncarnation(ctx, t, incs)
+	return repo, inc, err
 }
 
 // showBackup tells how much is copied only while it is being copied: during a

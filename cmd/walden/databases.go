@@ -50,7 +50,8 @@ func (p *planned) chooseDatabases(c *cli.Context) (*databases.Choice, *basebacku
 	return choice, m, err
 }
 
-// planPartial tells what a restore of some databases reads; nil: of all.
+// planPartial tells what a restore of some databases reads, and puts it into the
+// plan, which knew of all; nil: all are restored.
 func (p *planned) planPartial(c *cli.Context) (*partialDocument, error) {
 	choice, m, err := p.chooseDatabases(c)
 	if err != nil || choice == nil {
@@ -59,6 +60,15 @@ func (p *planned) planPartial(c *cli.Context) (*partialDocument, error) {
 	a, err := restore.Estimate(c.Context, p.repo, p.inc, m, choice)
 	if err != nil {
 		return nil, err
+	}
+	all := int64(0)
+	for _, ref := range m.Packs {
+		all += ref.Size
+	}
+	p.plan.DownloadBytes -= all - a.Download
+	p.plan.Objects -= int64(len(m.Packs)) - a.Packs
+	if e := p.plan.Estimate; e != nil && e.DownloadRate > 0 {
+		e.DownloadSeconds = float64(p.plan.Backup.StoredBytes-all+a.Download) / e.DownloadRate
 	}
 	return &partialDocument{Choice: choice, Amount: &a}, nil
 }

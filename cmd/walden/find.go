@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -113,7 +115,12 @@ func (e *environment) find(c *cli.Context) error {
 	}
 	var out findOutput = &findText{w: e.stdout}
 	if e.json {
-		out = &findJSON{w: e.stdout, cluster: inc.Cluster, incarnation: inc.Number}
+		spool, err := newSpool()
+		if err != nil {
+			return err
+		}
+		defer spool.Close()
+		out = &findJSON{stdout: e.stdout, spool: spool, w: bufio.NewWriter(spool), cluster: inc.Cluster, incarnation: inc.Number}
 	}
 	kept := &lastEvents{limit: c.Int("limit"), out: out}
 	sum, err := find.Run(c.Context, src.Source, o, kept.event)
@@ -221,16 +228,44 @@ func (l *lastEvents) flush() error {
 	return nil
 }
 
-// findJSON writes one document, event by event.
+// findJSON makes one document, event by event. It is shown when it is whole: an error on the
+// way is a document of its own. There can be many events, so it waits in a file.
 type findJSON struct {
-	w           io.Writer
+	stdout      io.Writer
+	spool       *os.File
+	w           *bufio.Writer
 	cluster     string
 	incarnation int
 	begun       bool
 }
 
+// newSpool is a temporary file without a name.
+func newSpool() (*os.File, error) {
+	f, err := os.CreateTemp("", "walden-find-*.json")
+	if err != nil {
+		return nil, fmt.Errorf("temporary file for the events: %w", err)
+	}
+	// Where a file in use cannot be removed, it stays: on Windows.
+	_ = os.Remove(f.Name())
+	return f, nil
+}
+
 func (f *findJSON) write(format string, args ...any) error {
 	if _, err := fmt.Fprintf(f.w, format, args...); err != nil {
+		return fmt.Errorf("temporary file for the events: %w", err)
+	}
+	return nil
+}
+
+// show copies what was written to standard output.
+func (f *findJSON) show() error {
+	if err := f.w.Flush(); err != nil {
+		return fmt.Errorf("temporary file for the events: %w", err)
+	}
+	if _, err := f.spool.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("temporary file for the events: %w", err)
+	}
+	if _, err := io.Copy(f.stdout, f.spool); err != nil {
 		return fmt.Errorf("standard output: %w", err)
 	}
 	return nil
@@ -272,5 +307,8 @@ func (f *findJSON) end(t findTail, _ find.Options) error {
 		return err
 	}
 	// The document goes on with the keys of t.
-	return f.write("%s%s\n", closing, b[1:])
+	if err := f.write("%s%s\n", closing, b[1:]); err != nil {
+		return err
+	}
+	return f.show()
 }

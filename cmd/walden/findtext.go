@@ -71,17 +71,21 @@ func actionLines(ev find.Event) []string {
 		}
 		group := rest[:n]
 		rest = rest[n:]
-		if n <= few {
+		if n <= few && (n == 1 || group[0].Relation == nil || group[0].Relation.Known) {
 			for _, a := range group {
 				lines = append(lines, actionLine(ev, a))
 			}
+			continue
+		}
+		if !group[0].Relation.Known {
+			lines = append(lines, unnamedLine(group))
 			continue
 		}
 		names := make([]string, 0, shown)
 		for _, a := range group[:min(shown, n)] {
 			names = append(names, a.Relation.Name)
 		}
-		verb, _, _ := strings.Cut(group[0].Text, " ")
+		verb, _, _ := strings.Cut(group[0].Text, " "+group[0].Relation.Type+" ")
 		line := fmt.Sprintf("%s %d %ss of schema %s: %s", verb, n, group[0].Relation.Type, group[0].Relation.Schema, strings.Join(names, ", "))
 		if n > shown {
 			line += fmt.Sprintf(" and %d more", n-shown)
@@ -91,10 +95,29 @@ func actionLines(ev find.Event) []string {
 	return lines
 }
 
+// unnamedLine tells of relations of one database that are in no snapshot.
+func unnamedLine(group []find.Action) string {
+	const shown = 8
+	r := group[0].Relation
+	verb, _, _ := strings.Cut(group[0].Text, " relation ")
+	database := r.Database
+	if database == "" {
+		database = fmt.Sprint(r.DatabaseOID)
+	}
+	var numbers []string
+	for _, a := range group[:min(shown, len(group))] {
+		numbers = append(numbers, fmt.Sprint(a.Relation.File))
+	}
+	if n := len(group) - shown; n > 0 {
+		numbers = append(numbers, fmt.Sprintf("and %d more", n))
+	}
+	return fmt.Sprintf("%s %d relations of database %s that are in no name snapshot: %s", verb, len(group), database, strings.Join(numbers, ", "))
+}
+
 // alike reports whether two actions can be told together.
 func alike(a, b find.Action) bool {
 	return a.Rows == 0 && b.Rows == 0 && a.Kind == b.Kind && a.Uncertain == b.Uncertain && a.Relation != nil && b.Relation != nil &&
-		a.Relation.Known && b.Relation.Known && a.Relation.Schema == b.Relation.Schema && a.Relation.Type == b.Relation.Type &&
+		a.Relation.Known == b.Relation.Known && (a.Relation.Known || a.Relation.File != 0 && b.Relation.File != 0) && a.Relation.Schema == b.Relation.Schema && a.Relation.Type == b.Relation.Type &&
 		a.Relation.DatabaseOID == b.Relation.DatabaseOID
 }
 
@@ -111,7 +134,7 @@ func (f *findText) end(t findTail, o find.Options) error {
 	if f.events > 0 {
 		b.WriteByte('\n')
 	}
-	fmt.Fprintf(&b, "%d events in %d WAL segments.", f.events, t.Segments)
+	fmt.Fprintf(&b, "%s in %s.", counted(uint64(f.events), "event"), counted(uint64(t.Segments), "WAL segment"))
 	if f.events > 0 {
 		b.WriteString(" To restore: walden restore --to DIR, with the flags above.")
 	}

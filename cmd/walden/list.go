@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/walden-pg/walden/replay/catalog"
+	"github.com/walden-pg/walden/replay/verify"
 	"github.com/walden-pg/walden/storage/repository"
 	"github.com/walden-pg/walden/wal/archive"
 )
@@ -22,9 +23,40 @@ const listExitCodes = `   0    done
 
 type listDocument struct {
 	*catalog.Snapshot
+	// Backups are those of the Snapshot.
+	Backups      []listedBackup        `json:"backups"`
 	Windows      []catalog.Window      `json:"windows"`
 	Gaps         []catalog.Gap         `json:"gaps"`
 	Incarnations []archive.Incarnation `json:"incarnations"`
+}
+
+// listedBackup is a backup with what verifications say of it.
+type listedBackup struct {
+	catalog.Backup
+	Validation verify.Validation `json:"validation"`
+}
+
+// validate adds what the last verification says of backups. What it found wrong is a
+// problem here too.
+func (d *listDocument) validate(ctx context.Context, repo *repository.Repository, inc archive.Incarnation) error {
+	known, err := verify.Validations(ctx, repo, inc)
+	if err != nil {
+		return err
+	}
+	d.Backups = []listedBackup{}
+	for _, b := range d.Snapshot.Backups {
+		v, ok := known[b.ID]
+		if !ok {
+			v = verify.Validation{Incarnation: inc.Number, Backup: b.ID, State: verify.Unverified}
+		}
+		d.Backups = append(d.Backups, listedBackup{b, v})
+		if v.State == verify.Damaged {
+			d.Problems = append(d.Problems, catalog.Problem{
+				Object: "backup " + b.ID, Problem: fmt.Sprintf("it could not be restored when it was verified at %s: %s", moment(v.Checked), v.Problem),
+			})
+		}
+	}
+	return nil
 }
 
 func (e *environment) listCommand() *cli.Command {
@@ -64,6 +96,9 @@ func (e *environment) list(c *cli.Context) error {
 		return err
 	}
 	doc := listDocument{Snapshot: snap, Windows: snap.Windows(), Gaps: snap.Gaps(), Incarnations: incs}
+	if err := doc.validate(c.Context, repo, inc); err != nil {
+		return err
+	}
 	if e.json {
 		err = e.printJSON(doc)
 	} else {
@@ -119,13 +154,26 @@ func renderBackups(w io.Writer, d listDocument) {
 			if b.FromStandby {
 				from = "standby"
 			}
-			rows = append(rows, table.Row{b.ID, moment(&b.StopTime), b.StopTimeline, b.StartLSN, b.StopLSN, size(b.Bytes), size(b.StoredBytes), from})
+			rows = append(rows, table.Row{b.ID, moment(&b.StopTime), b.StopTimeline, b.StartLSN, b.StopLSN, size(b.Bytes), size(b.StoredBytes), from, validationText(b.Validation)})
 		}
-		printTable(w, table.Row{"id", "finished", "timeline", "start", "stop", "size", "stored", "from"}, rows)
+		printTable(w, table.Row{"id", "finished", "timeline", "start", "stop", "size", "stored", "from", "verified"}, rows)
 	}
 	for _, b := range d.Incomplete {
 		fmt.Fprintf(w, "incomplete: %s, begun %s on %s (process %d): running, or cut off\n", b.ID, moment(&b.Start), b.Host, b.PID)
 	}
+}
+
+// validationText says how far a backup was verified, and when.
+func validationText(v verify.Validation) string {
+	switch v.State {
+	case verify.Sound:
+		return "sound, read since " + moment(v.Read)
+	case verify.Checked:
+		return "looked at " + moment(v.Checked)
+	case verify.Damaged:
+		return "DAMAGED at " + moment(v.Checked)
+	}
+	return "never"
 }
 
 func renderWAL(w io.Writer, d listDocument) {
@@ -174,6 +222,8 @@ func liveState(l catalog.Live) string {
 	switch {
 	case l.Broken != "":
 		state = "broken: " + l.Broken
+	case l.Partial:
+		state = "a partial segment: the end of a timeline that was left"
 	case l.Complete:
 		state = "complete, not sealed yet"
 	}

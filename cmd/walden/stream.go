@@ -73,8 +73,8 @@ func (e *environment) stream(c *cli.Context) error {
 	line := e.newStatusLine()
 	if line.terminal {
 		e.stderr = line
-	} else if e.logLevel == "" {
-		e.logLevel = "info" // nobody sees a status line: the log tells what goes on
+	} else {
+		e.logsOn() // nobody sees a status line
 	}
 	defer line.clear()
 	t, err := e.selectCluster()

@@ -139,6 +139,12 @@ func (r Repository) Open(ctx context.Context, log *slog.Logger, o OpenOptions) (
 	return repository.Open(ctx, s, ro)
 }
 
+// OpenStore returns the store that the section describes, and how a repository in it
+// is opened: for what looks at objects that make it no repository.
+func (r Repository) OpenStore(ctx context.Context, log *slog.Logger) (storage.Store, repository.Options, error) {
+	return r.prepare(ctx, log, OpenOptions{})
+}
+
 // Init creates the repository where it does not exist yet, and opens it.
 func (r Repository) Init(ctx context.Context, log *slog.Logger) (repo *repository.Repository, created bool, err error) {
 	s, o, err := r.prepare(ctx, log, OpenOptions{})

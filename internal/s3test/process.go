@@ -21,13 +21,7 @@ func StartProcess(t testing.TB) *Server {
 	if testing.Short() {
 		t.Skip("it needs a server: run by the part of the tests that is not short")
 	}
-	path, err := binary()
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	path := Program(t)
 	address, release := freeAddress(t)
 	t.Cleanup(release)
 	p := &process{path: path, address: address, data: t.TempDir(), versions: t.TempDir()}
@@ -36,6 +30,19 @@ func StartProcess(t testing.TB) *Server {
 	s := &Server{Endpoint: "http://" + p.address, AccessKey: accessKey, SecretKey: secretKey, process: p}
 	s.Bucket = s.NewBucket(t)
 	return s
+}
+
+// Program returns the path of versitygw: see [StartProcess].
+func Program(t testing.TB) string {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	return path
 }
 
 // startDirectory is where the test process began: the gateway that runs within

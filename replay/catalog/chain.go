@@ -37,6 +37,16 @@ func (c *Chain) Add(seg wal.Segment, ix *index.Index, unreadable error) error {
 	return c.add(seg, piece{ix: ix, err: unreadable})
 }
 
+// SetWhole says how to get the index of a segment with the bytes of its edges, where
+// Add is given compact ones.
+func (c *Chain) SetWhole(f func(wal.Segment) (*index.Index, error)) { c.whole = f }
+
+// AddStep is Add where it is known that the segment continues the one before, and how
+// (rollup.Entry.Step).
+func (c *Chain) AddStep(seg wal.Segment, ix *index.Index, step *index.Joined) error {
+	return c.add(seg, piece{ix: ix, step: step})
+}
+
 // piece is what is known of a segment: its index, which can be a compact one; and,
 // if it is known, the step to it from the segment before.
 type piece struct {

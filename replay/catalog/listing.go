@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -77,34 +78,29 @@ const listAhead = 1024
 
 // list lists what has not been listed of stretches of timelines, and a little beyond.
 func (r *Reader) list(ctx context.Context, timelines []*Timeline, stretches []Stretch) error {
-	type part struct {
-		Stretch
-		of                 *Timeline
-		segments, partials []archive.Entry
-	}
-	var parts []*part
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(listsAtOnce)
+	var mu sync.Mutex // of the timelines
 	for _, t := range timelines {
+		var missing []Stretch
 		for _, x := range stretches {
 			x.Last = max(x.Last, x.First+listAhead-1)
-			for _, u := range t.still(x) {
-				parts = append(parts, &part{Stretch: u, of: t})
-			}
+			missing = append(missing, t.still(x)...)
+		}
+		for _, x := range r.blocks(missing) {
+			g.Go(func() error {
+				segments, partials, err := r.archive.Files(gctx, x.Timeline, x.First, x.Last)
+				if err != nil {
+					return err
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				t.add(x, segments, partials)
+				return nil
+			})
 		}
 	}
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(8) // each makes many requests
-	for _, p := range parts {
-		g.Go(func() (err error) {
-			p.segments, p.partials, err = r.archive.Files(gctx, p.Timeline, p.First, p.Last)
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	for _, p := range parts {
-		p.of.add(p.Stretch, p.segments, p.partials)
-	}
+	err := g.Wait()
 	for _, t := range timelines {
 		if t.listing != nil {
 			if err := r.findPartialEnd(ctx, t); err != nil {
@@ -113,7 +109,28 @@ func (r *Reader) list(ctx context.Context, timelines []*Timeline, stretches []St
 			t.settle(r.inc.SegmentSize)
 		}
 	}
-	return nil
+	return err
+}
+
+const (
+	// blockKeys is about how many segments are listed by one call: what is held of them
+	// until it returns is some hundred bytes each.
+	blockKeys = 8 << 10
+	// listsAtOnce is how many such calls there are at a time; each makes many requests.
+	listsAtOnce = 8
+)
+
+// blocks cuts stretches of whole logs.
+func (r *Reader) blocks(stretches []Stretch) []Stretch {
+	per := r.inc.SegmentSize.SegmentsPerLog()
+	size := max(blockKeys/per, 1) * per
+	var list []Stretch
+	for _, x := range stretches {
+		for ; x.First <= x.Last; x.First += size {
+			list = append(list, Stretch{Timeline: x.Timeline, First: x.First, Last: min(x.Last, x.First+size-1)})
+		}
+	}
+	return list
 }
 
 // still is what of a stretch has not been listed.

@@ -105,7 +105,8 @@ type Timeline struct {
 	Switch wal.LSN        `json:"switch_lsn,omitempty"`
 	Reason string         `json:"reason,omitempty"`
 	// Ranges are the unbroken runs of WAL that recovery is given, in sealed segments or
-	// in fragments, ascending; between any two of them something is missing.
+	// in fragments, ascending; between any two of them something is missing. In a snapshot
+	// that was Sketched, what is not listed yet is among them, in ranges of its own.
 	Ranges []Range `json:"ranges"`
 	// Live are the segments that are not sealed and have fragments, ascending.
 	Live []Live `json:"live,omitempty"`

@@ -24,7 +24,8 @@ type Window struct {
 	From Moment `json:"from"`
 	// To is the end of the WAL that follows without a hole; its time is that of
 	// the last commit or abort before it, or of the last checkpoint if there
-	// is none nearby. A time target must be earlier than this; --latest reaches it.
+	// is none nearby. A time target must be earlier than the last time in the WAL, which may
+	// be later than this; --latest reaches the end.
 	To Moment `json:"to"`
 	// Backups can start a restore to some moment of the window, oldest first.
 	Backups []string `json:"backups"`
@@ -104,6 +105,10 @@ func (s *Snapshot) endTimed(p Path, first, last, step uint64) bool {
 	}
 	return false
 }
+
+// WindowsOn are the windows on the way to one timeline, whatever other timelines they
+// lie on as well.
+func (s *Snapshot) WindowsOn(p Path) []Window { return s.windowsOn(p) }
 
 // windowsOn are the windows on one path, merged where backups share a run.
 func (s *Snapshot) windowsOn(p Path) []Window {

@@ -34,10 +34,12 @@ type classifier struct {
 	created   map[record.Relation]bool   // files made that stay
 	dropped   map[index.RelationID]*drop // relations that went
 	transient map[index.RelationID]bool
-	replaced  []*Relation         // whose file went, and they did not
-	nameless  []record.Relation   // files that went, of relations in no snapshot
-	unnamed   int                 // relations that went, of which neither name nor file is known
-	gone      map[uint32]struct{} // tables that were dropped, by OID
+	replaced  []*Relation                         // whose file went, and they did not
+	nameless  []record.Relation                   // files that went, of relations in no snapshot
+	old       []record.Relation                   // the files of both, in the order of the record
+	pairs     map[record.Relation]record.Relation // which file took the place of which
+	unnamed   int                                 // relations that went, of which neither name nor file is known
+	gone      map[uint32]struct{}                 // tables that were dropped, by OID
 }
 
 // drop is a relation that went, and its files.
@@ -58,7 +60,7 @@ func (c *classifier) classify(at wal.LSN, w *work, d *index.Detail) []Action {
 		c.drops()
 		c.replacements()
 	} else {
-		c.created, c.transient, c.replaced, c.nameless = c.made(nil), nil, nil, nil
+		c.created, c.transient, c.replaced, c.nameless, c.pairs = c.made(nil), nil, nil, nil, nil
 	}
 	c.leftOut()
 	c.creations()
@@ -148,7 +150,7 @@ func (c *classifier) sortFiles() {
 	d := c.detail
 	c.created = c.made(d.Files)
 	c.dropped, c.transient = map[index.RelationID]*drop{}, map[index.RelationID]bool{}
-	c.replaced, c.nameless, c.unnamed = nil, nil, 0
+	c.replaced, c.nameless, c.old, c.unnamed = nil, nil, nil, 0
 	numbers := map[index.RelationID]bool{}
 	for rel := range c.created {
 		numbers[index.RelationID{Database: rel.Database, OID: rel.Number}] = true
@@ -164,6 +166,7 @@ func (c *classifier) sortFiles() {
 		c.sortFile(f)
 	}
 	c.nameDropped()
+	c.pair()
 }
 
 func (c *classifier) sortFile(f record.Relation) {
@@ -181,14 +184,12 @@ func (c *classifier) sortFile(f record.Relation) {
 	case d != nil:
 		d.files++
 		d.relation = r
-	case r.Known && c.tellsDrops():
-		c.replaced = append(c.replaced, r)
-	case r.Known && c.remade(r):
-		c.replaced = append(c.replaced, r)
+	case r.Known && (c.tellsDrops() || c.remade(r)):
+		c.replaced, c.old = append(c.replaced, r), append(c.old, f)
 	case r.Known:
 		c.dropped[id] = &drop{relation: r, files: 1}
 	default:
-		c.nameless = append(c.nameless, f)
+		c.nameless, c.old = append(c.nameless, f), append(c.old, f)
 	}
 }
 
@@ -282,58 +283,6 @@ func (c *classifier) foldsInto(r *Relation) bool {
 	return r.folds && r.owner != 0 && gone
 }
 
-// replacements tells TRUNCATE from rewrites.
-func (c *classifier) replacements() {
-	tables := map[uint32]bool{}
-	for _, r := range c.replaced {
-		if !r.folds {
-			tables[r.OID] = true
-		}
-	}
-	for _, r := range c.replaced {
-		if r.folds && tables[r.owner] {
-			continue // with its table
-		}
-		k, certain := c.replacement(r, len(tables))
-		verb := "truncated"
-		switch {
-		case k == Rewrite:
-			verb = "wrote anew"
-		case !certain:
-			verb = "truncated, or wrote anew,"
-		}
-		c.about(k, r, verb, Action{Uncertain: !certain})
-	}
-}
-
-// replacement tells how a relation got another file; tables is how many did.
-func (c *classifier) replacement(r *Relation, tables int) (k Kind, certain bool) {
-	if c.truncateRecord(r) {
-		return Truncate, true
-	}
-	if r.folds {
-		return Rewrite, true // REINDEX
-	}
-	for rel := range c.created {
-		if n := c.names.file(rel, c.at); rel.Database == r.DatabaseOID && n.Known && n.OID == r.OID {
-			if c.transient[index.RelationID{Database: rel.Database, OID: rel.Number}] {
-				return Rewrite, true
-			}
-			return Truncate, c.tellsDrops() || !c.swapped()
-		}
-	}
-	// The new file is in no snapshot.
-	switch {
-	case !c.tellsDrops():
-		return Truncate, !c.swapped()
-	case len(c.transient) == 0:
-		return Truncate, true
-	case len(c.transient) >= tables:
-		return Rewrite, true
-	}
-	return Truncate, false
-}
-
 // truncateRecord reports whether the heap's own record says that the relation was
 // truncated, which it does where wal_level is logical.
 func (c *classifier) truncateRecord(r *Relation) bool {
@@ -374,7 +323,7 @@ func (c *classifier) creations() {
 		r := c.names.file(rel, c.at)
 		id := index.RelationID{Database: rel.Database, OID: rel.Number}
 		switch {
-		case c.transient[id], r.folds, r.Known && r.OID != rel.Number:
+		case c.transient[id], r.folds, r.Known && r.OID != rel.Number: // or in the place of another
 		case !r.Known && len(c.replaced)+len(c.nameless) > 0:
 		default:
 			c.about(Create, r, "created", Action{})

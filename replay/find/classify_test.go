@@ -1,6 +1,7 @@
 package find_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -172,5 +173,59 @@ func TestDropOfMany(t *testing.T) {
 	}
 	if r := list[0].Actions[3].Relation; r.Known || r.OID != 20003 || r.File != 20003 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestNamesGoAlong: a table whose file was replaced since the last snapshot of names keeps
+// its name, as do its indexes and its TOAST table.
+func TestNamesGoAlong(t *testing.T) {
+	s, b := newScene(t, 17)
+	s.names.add(table(16391), names.Name{Schema: "public", Name: "orders_idx", Kind: names.Index, OID: 16391, TableOID: 16384, TableSchema: "public", TableName: "orders"})
+	s.names.add(table(16388), names.Name{Schema: "pg_toast", Name: "pg_toast_16384_index", Kind: names.Index, OID: 16388, TableOID: 16384, TableSchema: "public", TableName: "orders"})
+	next := uint32(17000)
+	file := func() [3]uint32 { next++; return table(next) }
+	create := func(xid uint32, n int) (list [][3]uint32) {
+		for range n {
+			f := file()
+			b.CreateFile(xid, f, 0)
+			list = append(list, f)
+		}
+		return list
+	}
+	reversed := func(list ...[3]uint32) [][3]uint32 {
+		slices.Reverse(list)
+		return list
+	}
+	// TRUNCATE orders, "Sales".items
+	one := create(700, 6)
+	b.CommitWith(700, at(0), waltest.Transaction{Relations: reversed(orders, toast, ordersPK, table(16391), table(16388), items)})
+	// VACUUM FULL orders: a transient table with its TOAST table and that one's index; then the indexes.
+	two := create(701, 5)
+	b.CommitWith(701, at(1), waltest.Transaction{
+		Relations: reversed(one[2], one[3], one[4], one[1], one[0]),
+		Stats:     [][3]uint32{{2, 5, two[0][2]}, {2, 5, two[1][2]}, {2, 5, two[2][2]}},
+	})
+	endSegment(b)
+	// REINDEX
+	three := create(702, 1)
+	b.CommitWith(702, at(2), waltest.Transaction{Relations: reversed(two[3])})
+	rows(b, 703, two[0], record.HeapDelete, 100)
+	rows(b, 703, two[1], record.HeapDelete, 500)
+	rows(b, 703, one[5], record.HeapUpdate, 100)
+	b.Commit(703, at(3))
+	// DROP
+	b.CommitWith(704, at(4), waltest.Transaction{
+		Relations: [][3]uint32{two[0], two[1], two[2], three[0], two[4]},
+		Stats:     [][3]uint32{{2, 5, 16384}, {2, 5, 16390}, {2, 5, 16391}, {2, 5, 16387}, {2, 5, 16388}},
+	})
+	endSegment(b)
+	list, _ := s.run(find.Options{Kinds: find.Kinds()[:9], MinRows: 100})
+	want := []string{
+		`truncate: truncated table "Sales".items`, "truncate: truncated table public.orders", "rewrite: wrote anew table public.orders",
+		"rewrite: wrote anew an index or TOAST table of public.orders", "delete: deleted 100 rows from public.orders",
+		`update: updated 100 rows of "Sales".items`, "drop: dropped table public.orders",
+	}
+	if d := cmp.Diff(want, brief(list)); d != "" {
+		t.Error(d)
 	}
 }

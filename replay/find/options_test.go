@@ -93,7 +93,7 @@ func TestStop(t *testing.T) {
 		n := 0
 		src := s.source()
 		_, err := find.Run(t.Context(), src, find.Options{}, func(find.Event) error { n++; return stop })
-		if n != 1 || stop == find.ErrStop && err != nil || stop == other && !errors.Is(err, other) {
+		if n != 1 || errors.Is(stop, find.ErrStop) && err != nil || !errors.Is(stop, find.ErrStop) && !errors.Is(err, other) {
 			t.Errorf("%v: %d events, %v", stop, n, err)
 		}
 	}

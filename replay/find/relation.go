@@ -25,6 +25,8 @@ type resolver struct {
 	names     Names
 	files     map[record.Relation]*Relation
 	databases map[uint32]string
+	// aliases are files that took another's place, and are in no snapshot.
+	aliases map[record.Relation]*Relation
 }
 
 // forget drops what was remembered: names change, and what a snapshot lacks the next
@@ -42,7 +44,9 @@ func (v *resolver) file(f record.Relation, at wal.LSN) *Relation {
 	n, ok := v.names.Relation(f.Database, f.Tablespace, f.Number, at)
 	r := v.relation(f.Database, n, ok, at)
 	r.Tablespace, r.File = f.Tablespace, f.Number
-	if !ok {
+	if alias := v.aliases[f]; !ok && alias != nil {
+		r = alias
+	} else if !ok {
 		r.Text = fmt.Sprintf("relation %d of %s, not in any name snapshot", f.Number, v.ofDatabase(f.Database, at))
 		r.inner = f.Number < firstNormal
 	}

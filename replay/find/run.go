@@ -9,6 +9,7 @@ import (
 	"github.com/walden-pg/walden/replay/catalog"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/index"
+	"github.com/walden-pg/walden/wal/record"
 )
 
 // Source is where the WAL's indexes and the names come from.
@@ -37,7 +38,7 @@ type Summary struct {
 	Forgotten int `json:"forgotten"`
 }
 
-// ErrStop, returned by emit, ends a search without an error.
+// ErrStop ends a search without an error, where emit returns it.
 var ErrStop = errors.New("enough was found")
 
 const (
@@ -91,8 +92,58 @@ func Run(ctx context.Context, src Source, o Options, emit func(Event) error) (*S
 		if err != nil {
 			return r.sum, err
 		}
+		r.broken(&list[i])
 	}
+	r.holes()
 	return r.sum, nil
+}
+
+// broken tells of segments in fragments that cannot be put together.
+func (r *run) broken(st *stretch) {
+	for _, l := range st.timeline.Live {
+		if l.Broken != "" && l.End > st.begin && (st.end == 0 || l.Start < st.end) {
+			r.gap(catalog.NewGap(r.Snapshot.Segment(st.timeline.ID, l.Number), l.Number, l.Broken))
+		}
+	}
+}
+
+// holes tells of WAL that is missing where one timeline left another. Of a search that
+// does not begin at the beginning it is not known whether it would have mattered.
+func (r *run) holes() {
+	if !r.o.From.IsZero() || !r.o.To.IsZero() {
+		return
+	}
+	for _, g := range r.gapsOnTheWay() {
+		r.gap(g)
+	}
+}
+
+// gapsOnTheWay are those that the catalogue knows of.
+func (r *run) gapsOnTheWay() []catalog.Gap {
+	if r.o.Timeline == 0 {
+		return r.Snapshot.Gaps()
+	}
+	p, err := r.Snapshot.Path(r.o.Timeline)
+	if err != nil {
+		return nil // stretches has refused it
+	}
+	for i := range r.list {
+		if l := r.segments(&r.list[i]); l.len() > 0 {
+			last, _ := r.Snapshot.LastOn(p)
+			return r.Snapshot.Holes(p, l.at(0).Number, last)
+		}
+	}
+	return nil
+}
+
+// gap takes note of WAL that cannot be looked at, once.
+func (r *run) gap(g catalog.Gap) {
+	for _, have := range r.sum.Gaps {
+		if have.Timeline == g.Timeline && have.Start < g.End && g.Start < have.End {
+			return
+		}
+	}
+	r.sum.Gaps = append(r.sum.Gaps, g)
 }
 
 // run is one search.
@@ -119,6 +170,7 @@ type stretch struct {
 type branch struct {
 	pending *pending
 	before  *index.Index
+	aliases map[record.Relation]*Relation
 }
 
 // stretches are those asked for, each after the one it left.

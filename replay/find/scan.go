@@ -133,6 +133,10 @@ func (s *scan) transaction(t index.Transaction) error {
 	}
 	w := s.pending.take(t.XID, subxacts)
 	if s.o.XID != 0 && !t.Is(s.o.XID) {
+		committed := t.Kind == index.Commit || t.Kind == index.CommitPrepared
+		if committed && t.Detail != nil && len(t.Detail.Files) > 0 {
+			s.classifier.classify(t.LSN, w, t.Detail) // whose the new files are
+		}
 		return nil
 	}
 	if t.Kind == index.Abort || t.Kind == index.AbortPrepared {

@@ -268,6 +268,28 @@ func TestGaps(t *testing.T) {
 	}
 }
 
+// TestHoleAtSwitch: what is missing before a timeline begins is told, though neither
+// of the two has a hole.
+func TestHoleAtSwitch(t *testing.T) {
+	s, b := newScene(t, 17)
+	for range 3 {
+		b.Commit(700, at(1))
+		endSegment(b)
+	}
+	b.Commit(701, at(2))
+	child := s.fork(b, 2, 3)
+	endSegment(child)
+	all := b.Complete()
+	s.lost = all[1:3]
+	list, sum := s.run(find.Options{Kinds: []find.Kind{find.Commit}})
+	if len(sum.Gaps) != 1 || sum.Gaps[0].First != all[1].Name() || sum.Gaps[0].Segments != 2 || len(list) != 2 || list[1].XID != 701 {
+		t.Errorf("%+v, %+v", sum.Gaps, list)
+	}
+	if _, sum := s.run(find.Options{Timeline: 1}); len(sum.Gaps) != 0 {
+		t.Errorf("timeline 1 alone ends with the hole: %+v", sum.Gaps)
+	}
+}
+
 // TestTimes: only the part of the WAL that can matter is read.
 func TestTimes(t *testing.T) {
 	s, b := newScene(t, 17)

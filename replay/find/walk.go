@@ -3,6 +3,7 @@ package find
 import (
 	"context"
 	"fmt"
+	"maps"
 	"sort"
 	"time"
 
@@ -26,7 +27,7 @@ type walk struct {
 
 // resume begins with what was open on the parent timeline.
 func (w *walk) resume(b *branch) {
-	w.scan.pending = b.pending
+	w.scan.pending, w.scan.names.aliases = b.pending, b.aliases
 	if b.before != nil {
 		w.joiner = &index.Joiner{}
 		if _, err := w.joiner.Add(b.before); err != nil {
@@ -100,7 +101,7 @@ func (w *walk) join(ix *index.Index) (*index.Joined, error) {
 
 // missing takes note of WAL that cannot be looked at.
 func (w *walk) missing(g catalog.Gap) {
-	w.sum.Gaps = append(w.sum.Gaps, g)
+	w.gap(g)
 	w.joiner, w.prev = nil, nil
 	w.scan.gap()
 }
@@ -119,7 +120,7 @@ func (w *walk) branchOff(number uint64) {
 		if w.prev == nil || w.prev.Segment.Number+1 != number {
 			continue
 		}
-		w.branches[t.ID] = &branch{pending: w.scan.pending.clone(), before: w.prev}
+		w.branches[t.ID] = &branch{pending: w.scan.pending.clone(), before: w.prev, aliases: maps.Clone(w.scan.names.aliases)}
 	}
 }
 

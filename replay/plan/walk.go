@@ -12,7 +12,8 @@ import (
 var errNeeds = errors.New("plan: the snapshot lacks what Need asks for")
 
 // Segments are asked for in portions that begin small, since most targets are
-// found soon, and double, so that a long way takes few rounds.
+// found soon, and double, so that a long way takes few rounds. Large ones grow by half of the
+// way so far: it is walked again after each.
 const (
 	firstPortion = 64
 	lastPortion  = 4096
@@ -92,7 +93,7 @@ func (w *walk) step() (ok bool, hole *catalog.Gap, err error) {
 // the chain begins at a segment in which a record starts.
 func (w *walk) ask(n uint64) error {
 	s := w.d.s
-	portion := min(max(n-w.first, firstPortion), lastPortion)
+	portion := max(min(max(n-w.first, firstPortion), lastPortion), (n-w.first)/2)
 	limit := max(n+portion-1, w.goal)
 	if w.bound != 0 {
 		limit = min(limit, max(n, w.bound))

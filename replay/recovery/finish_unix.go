@@ -147,6 +147,9 @@ func (w *watch) locateLive(o *Outcome) {
 	if o.LastTransaction.IsZero() {
 		o.LastTransaction = w.answer.lastTime
 	}
+	if o.State == PausedAtTarget {
+		w.warnOfLocks(o)
+	}
 }
 
 // locateStopped takes what the log and pg_control say: replay got at least there.

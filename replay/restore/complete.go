@@ -250,14 +250,14 @@ func (r *restorer) startCommand() string {
 // warn gathers what a person should know.
 func (r *restorer) warn() []string {
 	list := append([]string(nil), r.plan.Warnings...)
+	for _, name := range r.dropped {
+		list = append(list, fmt.Sprintf("%s was left out (pg_verifybackup will miss it): its transaction was prepared after the backup began, "+
+			"and comes from the WAL; PostgreSQL 17 and later lose it where the file is there too", name))
+	}
 	if c := r.options.Databases; c != nil && len(c.Hollow) > 0 {
 		list = append(list, fmt.Sprintf("this is no whole cluster: the files of %s are zeros, and whoever connects there gets errors. "+
 			"Drop these databases once the cluster is open for writing, then run ALTER SYSTEM RESET ignore_invalid_pages and restart. "+
 			"pg_verifybackup does not pass, and a backup of this cluster is worth nothing before that", databases.Listing(c.Hollow)))
-	}
-	for _, name := range r.dropped {
-		list = append(list, fmt.Sprintf("%s was left out (pg_verifybackup will miss it): its transaction was prepared after the backup began, "+
-			"and comes from the WAL; PostgreSQL 17 and later lose it where the file is there too", name))
 	}
 	if r.options.Standby && r.plan.Follow != "" && r.plan.Follow != plan.LatestTimeline {
 		list = append(list, fmt.Sprintf("the standby stays on timeline %s: it will not follow a promotion unless recovery_target_timeline is set to latest", r.plan.Timeline))

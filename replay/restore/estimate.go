@@ -15,9 +15,10 @@ import (
 
 // Amount is what a restore of some databases reads and writes.
 type Amount struct {
-	// Files and Bytes are written, Download is read from packs for them.
+	// Files and Bytes are written; for them Download bytes are read from Packs packs.
 	Files    int64 `json:"files"`
 	Bytes    int64 `json:"bytes"`
+	Packs    int64 `json:"packs"`
 	Download int64 `json:"download_bytes"`
 }
 
@@ -35,6 +36,7 @@ func Estimate(ctx context.Context, repo *repository.Repository, inc archive.Inca
 	}
 	var a Amount
 	var mu sync.Mutex // of a.Download
+	read := map[packID]bool{}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(packsAtOnce)
 	for _, shard := range m.Shards {
@@ -56,6 +58,7 @@ func Estimate(ctx context.Context, repo *repository.Repository, inc archive.Inca
 			if !ok {
 				return Amount{}, unnamedPack(first)
 			}
+			read[first.pack] = true
 			g.Go(func() error {
 				object, err := basebackup.OpenPack(gctx, repo, inc, ref)
 				if err != nil {
@@ -73,6 +76,7 @@ func Estimate(ctx context.Context, repo *repository.Repository, inc archive.Inca
 	if err := g.Wait(); err != nil {
 		return Amount{}, fmt.Errorf("restore: %w", err)
 	}
+	a.Packs = int64(len(read))
 	return a, nil
 }
 

@@ -59,7 +59,7 @@ func TestHollow(t *testing.T) {
 				t.Errorf("estimate %+v, %v", amount, err)
 			}
 			whole, err := Estimate(t.Context(), f.repo, f.inc, f.manifest, nil)
-			if err != nil || whole.Files != f.manifest.Files || whole.Bytes != f.manifest.Bytes || whole.Download < amount.Download {
+			if err != nil || whole.Files != f.manifest.Files || whole.Bytes != f.manifest.Bytes || whole.Download < amount.Download || whole.Packs != int64(len(f.manifest.Packs)) || amount.Packs > whole.Packs || amount.Packs == 0 {
 				t.Errorf("estimate of all %+v, %v", whole, err)
 			}
 			conf, err := os.ReadFile(filepath.Join(o.To, autoConf))

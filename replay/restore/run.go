@@ -75,9 +75,9 @@ type restorer struct {
 	copier   *copier
 	tree     *tree
 	seen     map[string]bool // of the files that no backup is without
+	dropped  []string        // see dropFuture
 
 	hollowFiles, hollowBytes int64
-	dropped                  []string // see dropFuture
 }
 
 // essential are the files without which a directory is no backup.

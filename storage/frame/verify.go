@@ -15,10 +15,15 @@ import (
 // the raw digest, the digest of the stored bytes, that the index and the
 // footer are still those that Open saw, and that nothing follows. Errors are
 // those of NewReader.
-func (o *Object) Verify(ctx context.Context) error {
+func (o *Object) Verify(ctx context.Context) error { return o.VerifyTo(ctx, io.Discard) }
+
+// VerifyTo is Verify, and writes the raw bytes to w meanwhile, in order. Each
+// frame's bytes were checked before they are written; the whole is proved only when
+// VerifyTo returns nil. An error of w ends it and is returned as it is.
+func (o *Object) VerifyTo(ctx context.Context, w io.Writer) error {
 	r := &reader{object: o, parent: ctx, end: len(o.index.frames), left: o.Size(), whole: &wholeCheck{digest: blake3.New()}}
 	defer r.Close()
-	check := rawCheck{object: o}
+	check := rawCheck{object: o, to: w}
 	if o.footer.HasRawDigest {
 		check.digest = NewRawHasher(o.footer.RepositoryID)
 	}
@@ -64,6 +69,7 @@ func (c *wholeCheck) rest(o *Object, body io.Reader) error {
 // rawCheck is given all raw bytes of an object.
 type rawCheck struct {
 	object *Object
+	to     io.Writer
 	digest hash.Hash // nil without raw digest
 	page   int64
 }
@@ -73,7 +79,7 @@ func (c *rawCheck) Write(p []byte) (int, error) {
 		c.digest.Write(p)
 	}
 	if !c.object.index.hasPageHashes {
-		return len(p), nil
+		return c.to.Write(p)
 	}
 	// The reader writes whole frames, which are whole pages but for the last.
 	for rest := p; len(rest) > 0; c.page++ {
@@ -84,7 +90,7 @@ func (c *rawCheck) Write(p []byte) (int, error) {
 			return 0, c.object.errorAt(info.offset, Corrupt, "page %d does not match its hash", c.page)
 		}
 	}
-	return len(p), nil
+	return c.to.Write(p)
 }
 
 func (c *rawCheck) finish() error {

@@ -13,9 +13,10 @@ import (
 	"github.com/walden-pg/walden/storage/frame"
 )
 
+// DescriptorKey is the key of the object that makes a store a repository.
+const DescriptorKey = "walden.json"
+
 const (
-	// descriptorKey is the object that makes a store a repository.
-	descriptorKey = "walden.json"
 	// maxDescriptor bounds its size, in bytes.
 	maxDescriptor = 64 << 10
 
@@ -47,7 +48,7 @@ func newDescriptor(now time.Time) (descriptor, error) {
 	// A random UUID, RFC 9562 section 5.4.
 	d.id[6] = d.id[6]&0x0f | 0x40
 	d.id[8] = d.id[8]&0x3f | 0x80
-	d.Repository = formatUUID(d.id)
+	d.Repository = FormatID(d.id)
 	return d, nil
 }
 
@@ -72,7 +73,7 @@ func (d descriptor) render() []byte {
 // writes is refused.
 func parseDescriptor(b []byte) (descriptor, error) {
 	refuse := func(kind frame.ErrorKind, err error, format string, args ...any) (descriptor, error) {
-		return descriptor{}, &frame.Error{Object: descriptorKey, Kind: kind, Reason: fmt.Sprintf(format, args...), Err: err}
+		return descriptor{}, &frame.Error{Object: DescriptorKey, Kind: kind, Reason: fmt.Sprintf(format, args...), Err: err}
 	}
 	// Other formats may have other fields: ask for the format first.
 	var head struct {
@@ -104,12 +105,12 @@ func parseDescriptor(b []byte) (descriptor, error) {
 	return d, nil
 }
 
-// formatUUID returns the text form of an id.
-func formatUUID(id [16]byte) string {
+// FormatID returns the text form of a repository id.
+func FormatID(id [16]byte) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }
 
-// parseUUID is the strict inverse of formatUUID; the id of zeros is none.
+// parseUUID is the strict inverse of FormatID; the id of zeros is none.
 func parseUUID(s string) ([16]byte, bool) {
 	if len(s) != 36 {
 		return [16]byte{}, false
@@ -119,5 +120,5 @@ func parseUUID(s string) ([16]byte, bool) {
 		return [16]byte{}, false
 	}
 	id := [16]byte(b)
-	return id, id != [16]byte{} && formatUUID(id) == s
+	return id, id != [16]byte{} && FormatID(id) == s
 }

@@ -19,7 +19,7 @@ func FuzzDescriptor(f *testing.F) {
 		d, err := parseDescriptor(b)
 		if err != nil {
 			var e *frame.Error
-			if !errors.As(err, &e) || e.Object != descriptorKey || e.Offset < 0 {
+			if !errors.As(err, &e) || e.Object != DescriptorKey || e.Offset < 0 {
 				t.Fatalf("not a *frame.Error of walden.json: %v", err)
 			}
 			return

@@ -48,7 +48,7 @@ type NoRepositoryError struct {
 
 // Error says so.
 func (e *NoRepositoryError) Error() string {
-	return "there is no repository here: " + descriptorKey + " does not exist (walden init creates it)"
+	return "there is no repository here: " + DescriptorKey + " does not exist (walden init creates it)"
 }
 
 // Hint says how there can be one.
@@ -67,8 +67,8 @@ type NotEmptyError struct {
 
 // Error names the object and says what to do.
 func (e *NotEmptyError) Error() string {
-	return "refusing to create a repository: " + descriptorKey + " does not exist, but other objects do, such as " + e.Key +
-		"; use an empty place, or put " + descriptorKey + " back if it was lost"
+	return "refusing to create a repository: " + DescriptorKey + " does not exist, but other objects do, such as " + e.Key +
+		"; use an empty place, or put " + DescriptorKey + " back if it was lost"
 }
 
 // ProbePrefix begins the keys that Init tries the store with.
@@ -109,7 +109,7 @@ func Init(ctx context.Context, s storage.Store, o Options) (r *Repository, creat
 	if err != nil {
 		return nil, false, err
 	}
-	err = storage.PutBytes(ctx, s, descriptorKey, d.encode(), storage.PutOptions{})
+	err = storage.PutBytes(ctx, s, DescriptorKey, d.encode(), storage.PutOptions{})
 	if err != nil && !errors.Is(err, storage.ErrExist) {
 		return nil, false, err
 	}
@@ -138,7 +138,7 @@ func strayObject(ctx context.Context, s storage.Store) (string, error) {
 // damaged, of an unknown format (frame.Version) or says that the repository is
 // encrypted (frame.Encrypted).
 func Open(ctx context.Context, s storage.Store, o Options) (*Repository, error) {
-	b, err := storage.ReadAll(ctx, s, descriptorKey, maxDescriptor)
+	b, err := storage.ReadAll(ctx, s, DescriptorKey, maxDescriptor)
 	if errors.Is(err, storage.ErrNotExist) {
 		return nil, &NoRepositoryError{Err: err}
 	}
@@ -156,7 +156,7 @@ func Open(ctx context.Context, s storage.Store, o Options) (*Repository, error) 
 func (r *Repository) ID() [16]byte { return r.id }
 
 // UUID returns the repository's id in the text form of a UUID.
-func (r *Repository) UUID() string { return formatUUID(r.id) }
+func (r *Repository) UUID() string { return FormatID(r.id) }
 
 // Store returns the store underneath.
 func (r *Repository) Store() storage.Store { return r.store }

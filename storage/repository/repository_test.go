@@ -61,7 +61,7 @@ func TestInit(t *testing.T) {
 		}
 		keys = append(keys, info.Key)
 	}
-	if len(keys) != 1 || keys[0] != descriptorKey {
+	if len(keys) != 1 || keys[0] != DescriptorKey {
 		t.Errorf("Init left %v", keys)
 	}
 }
@@ -137,7 +137,7 @@ func TestInitRefuses(t *testing.T) {
 		if _, _, err := Init(ctx, s, Options{}); !errors.Is(err, storage.ErrReplaces) {
 			t.Errorf("Init: %v", err)
 		}
-		if _, err := s.Stat(ctx, descriptorKey); !errors.Is(err, storage.ErrNotExist) {
+		if _, err := s.Stat(ctx, DescriptorKey); !errors.Is(err, storage.ErrNotExist) {
 			t.Errorf("walden.json: %v", err)
 		}
 	})
@@ -156,7 +156,7 @@ func (r replacing) Put(ctx context.Context, key string, b io.ReaderAt, size int6
 func openWith(t *testing.T, content string) error {
 	t.Helper()
 	s := mem.New()
-	if err := storage.PutBytes(ctx, s, descriptorKey, []byte(content), storage.PutOptions{}); err != nil {
+	if err := storage.PutBytes(ctx, s, DescriptorKey, []byte(content), storage.PutOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	_, err := Open(ctx, s, Options{})
@@ -164,7 +164,7 @@ func openWith(t *testing.T, content string) error {
 		return nil
 	}
 	var e *frame.Error
-	if !errors.As(err, &e) || e.Object != descriptorKey || e.Offset < 0 || !strings.Contains(err.Error(), descriptorKey) {
+	if !errors.As(err, &e) || e.Object != DescriptorKey || e.Offset < 0 || !strings.Contains(err.Error(), DescriptorKey) {
 		t.Errorf("not a *frame.Error of walden.json: %v", err)
 	}
 	return err
@@ -238,7 +238,7 @@ func TestDescriptorRefused(t *testing.T) {
 		"unknown":       {recoded(t, func(d *descriptor) { d.Encryption = "" }), frame.Encrypted},
 		"upper-case id": {recoded(t, func(d *descriptor) { d.Repository = strings.ToUpper(d.Repository[:35]) + "A" }), frame.Corrupt},
 		"id without -":  {recoded(t, func(d *descriptor) { d.Repository = strings.ReplaceAll(d.Repository, "-", "0") }), frame.Corrupt},
-		"zero id":       {recoded(t, func(d *descriptor) { d.Repository = formatUUID([16]byte{}) }), frame.Corrupt},
+		"zero id":       {recoded(t, func(d *descriptor) { d.Repository = FormatID([16]byte{}) }), frame.Corrupt},
 		"short id":      {recoded(t, func(d *descriptor) { d.Repository = "7" }), frame.Corrupt},
 		"time":          {recoded(t, func(d *descriptor) { d.Created = "yesterday" }), frame.Corrupt},
 		"another rendering": {func() string {
@@ -256,7 +256,7 @@ func TestDescriptorRefused(t *testing.T) {
 		}
 	}
 	s := mem.New()
-	if err := storage.PutBytes(ctx, s, descriptorKey, make([]byte, maxDescriptor+1), storage.PutOptions{}); err != nil {
+	if err := storage.PutBytes(ctx, s, DescriptorKey, make([]byte, maxDescriptor+1), storage.PutOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open(ctx, s, Options{}); !errors.Is(err, storage.ErrTooLarge) {

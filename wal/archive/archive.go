@@ -26,6 +26,8 @@ const (
 type Archive struct {
 	repo *repository.Repository
 	inc  Incarnation
+	// walPrefix is that of all keys of the incarnation's WAL.
+	walPrefix string
 	// pause is the first between two looks of Fetch.
 	pause time.Duration
 	// partial: see AcceptPartial.
@@ -44,7 +46,7 @@ func (a *Archive) AcceptPartial() *Archive {
 
 // New returns the archive of an incarnation. It reads nothing.
 func New(repo *repository.Repository, inc Incarnation) *Archive {
-	return &Archive{repo: repo, inc: inc, pause: firstPause}
+	return &Archive{repo: repo, inc: inc, walPrefix: walPrefix(inc), pause: firstPause}
 }
 
 // Incarnation returns whose WAL it is.

@@ -131,7 +131,7 @@ func (a *Archive) listStretch(ctx context.Context, tli wal.TimelineID, s stretch
 		if info.Key > end {
 			break
 		}
-		f, ok := a.fileOf(info.Key)
+		f, ok := a.FileOf(info.Key)
 		if ok && (f.Kind == wal.FileSegment || f.Kind == wal.FilePartial) {
 			entries = append(entries, Entry{
 				Segment: f.Segment, Partial: f.Kind == wal.FilePartial,
@@ -227,7 +227,7 @@ func (a *Archive) nextLog(ctx context.Context, tli wal.TimelineID, at uint64) (l
 		if err != nil {
 			return 0, false, fmt.Errorf("list segments of timeline %s: %w", tli, err)
 		}
-		if f, ok := a.fileOf(info.Key); ok && f.Kind != wal.FileHistory {
+		if f, ok := a.FileOf(info.Key); ok && f.Kind != wal.FileHistory {
 			return f.Segment.Log(), true, nil
 		}
 	}

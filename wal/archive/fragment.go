@@ -55,9 +55,9 @@ func FragmentKey(inc Incarnation, f Fragment) string {
 	return fmt.Sprintf("%s%08X-%08X", liveSegmentPrefix(inc, f.Segment), f.From, f.To)
 }
 
-// fragmentOf takes apart the key of a fragment; ok is false for a key under
+// FragmentOf takes apart the key of a fragment; ok is false for a key under
 // which none is ever stored.
-func (a *Archive) fragmentOf(key string) (f Fragment, ok bool) {
+func (a *Archive) FragmentOf(key string) (f Fragment, ok bool) {
 	rest, ok := strings.CutPrefix(key, livePrefix(a.inc))
 	parts := strings.Split(rest, "/")
 	if !ok || len(parts) != 3 {

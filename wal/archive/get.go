@@ -129,7 +129,7 @@ func (a *Archive) laterThan(ctx context.Context, seg wal.Segment) (string, error
 			return "", err
 		}
 		// Beside the segment there may be its own .partial and .backup files.
-		f, ok := a.fileOf(info.Key)
+		f, ok := a.FileOf(info.Key)
 		if ok && f.Segment.Number > seg.Number {
 			next = f.Name()
 			break
@@ -161,7 +161,7 @@ func (a *Archive) beginningOf(ctx context.Context, tli wal.TimelineID) (string, 
 		if err != nil {
 			return "", err
 		}
-		f, ok := a.fileOf(info.Key)
+		f, ok := a.FileOf(info.Key)
 		if !ok || f.Kind != wal.FileSegment {
 			continue
 		}

@@ -85,7 +85,7 @@ func (a *Archive) liveLaterThan(ctx context.Context, seg wal.Segment) (string, e
 		if err != nil {
 			return "", fmt.Errorf("list fragments: %w", err)
 		}
-		if f, ok := a.fragmentOf(info.Key); ok && f.Segment.Number > seg.Number {
+		if f, ok := a.FragmentOf(info.Key); ok && f.Segment.Number > seg.Number {
 			return f.Segment.Name(), nil
 		}
 	}

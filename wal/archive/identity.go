@@ -55,16 +55,13 @@ func Incarnations(ctx context.Context, repo *repository.Repository, cluster stri
 	if err := CheckClusterName(cluster); err != nil {
 		return nil, err
 	}
+	places, err := Places(ctx, repo.Store(), cluster)
+	if err != nil {
+		return nil, err
+	}
 	var list []Incarnation
-	for e, err := range storage.Directories(ctx, repo.Store(), cluster+"/") {
-		if err != nil {
-			return nil, fmt.Errorf("list incarnations of cluster %s: %w", cluster, err)
-		}
-		number, systemID, ok := parseIncarnationName(e.Name)
-		if !ok || !e.IsDir {
-			continue
-		}
-		inc, err := readIdentity(ctx, repo, Incarnation{Cluster: cluster, Number: number, SystemID: systemID})
+	for _, place := range places {
+		inc, err := ReadIdentity(ctx, repo, place)
 		if err != nil {
 			return nil, err
 		}
@@ -78,8 +75,24 @@ func Incarnations(ctx context.Context, repo *repository.Repository, cluster stri
 	return list, nil
 }
 
-// readIdentity reads the identity of the incarnation whose key is known.
-func readIdentity(ctx context.Context, repo *repository.Repository, known Incarnation) (Incarnation, error) {
+// Places lists what of the cluster's incarnations the keys tell: numbers and system
+// identifiers. There may be one whose identity object is missing or damaged.
+func Places(ctx context.Context, s storage.Store, cluster string) ([]Incarnation, error) {
+	var list []Incarnation
+	for e, err := range storage.Directories(ctx, s, cluster+"/") {
+		if err != nil {
+			return nil, fmt.Errorf("list incarnations of cluster %s: %w", cluster, err)
+		}
+		if number, systemID, ok := parseIncarnationName(e.Name); ok && e.IsDir {
+			list = append(list, Incarnation{Cluster: cluster, Number: number, SystemID: systemID})
+		}
+	}
+	return list, nil
+}
+
+// ReadIdentity reads the identity of the incarnation whose key is known, as Places
+// tells it.
+func ReadIdentity(ctx context.Context, repo *repository.Repository, known Incarnation) (Incarnation, error) {
 	key := known.IdentityKey()
 	b, err := repo.Read(ctx, key, frame.KindIdentity, maxIdentity)
 	if err != nil {

@@ -44,11 +44,25 @@ type Range struct {
 	Bytes int64
 }
 
-// fileOf takes apart the key of a file in the archive; ok is false for a key
+// FileOf takes apart the key of a file in the archive; ok is false for a key
 // under which none is ever stored.
-func (a *Archive) fileOf(key string) (wal.File, bool) {
-	f, err := wal.ParseFile(path.Base(key), a.inc.SegmentSize)
-	return f, err == nil && FileKey(a.inc, f) == key
+func (a *Archive) FileOf(key string) (wal.File, bool) {
+	rest, ok := strings.CutPrefix(key, a.walPrefix)
+	if !ok {
+		return wal.File{}, false
+	}
+	name := path.Base(rest)
+	f, err := wal.ParseFile(name, a.inc.SegmentSize)
+	switch {
+	case err != nil:
+		return wal.File{}, false
+	case f.Kind == wal.FileHistory:
+		return f, rest == name
+	}
+	// A listing can be of a million keys: they are not put together again to be compared.
+	tli, log := name[:8], name[8:16]
+	ok = len(rest) == len(name)+18 && rest[:8] == tli && rest[8] == '/' && rest[9:17] == log && rest[17] == '/'
+	return f, ok
 }
 
 // Timelines returns the timelines that the archive holds anything of,
@@ -80,7 +94,7 @@ func (a *Archive) timelines(ctx context.Context) (dirs, histories []wal.Timeline
 			}
 			continue
 		}
-		if f, ok := a.fileOf(walPrefix(a.inc) + e.Name); ok {
+		if f, ok := a.FileOf(walPrefix(a.inc) + e.Name); ok {
 			histories = append(histories, f.Timeline)
 		}
 	}

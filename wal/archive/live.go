@@ -89,7 +89,7 @@ func (a *Archive) listLive(ctx context.Context, prefix, after string) ([]LiveSeg
 		if err != nil {
 			return nil, fmt.Errorf("list fragments: %w", err)
 		}
-		f, ok := a.fragmentOf(info.Key)
+		f, ok := a.FragmentOf(info.Key)
 		if !ok {
 			continue
 		}

@@ -42,15 +42,20 @@ func (a *Archive) PutBackupHistory(ctx context.Context, f wal.File, content []by
 }
 
 func (a *Archive) putText(ctx context.Context, f wal.File, content []byte, o PushOptions) (PushResult, error) {
-	check := checkHistory
-	if f.Kind == wal.FileBackup {
-		check = checkBackupHistory
-	}
-	if err := check(f, content); err != nil {
+	if err := CheckText(f, content); err != nil {
 		return 0, &RefusedError{Name: f.Name(), Reason: err.Error(), Err: err,
 			Advice: "the file is damaged or incomplete; compare it with the one on a standby"}
 	}
 	return a.store(ctx, f, bytes.NewReader(content), int64(len(content)), o)
+}
+
+// CheckText returns an error unless content can be that of the history file or the
+// backup history file f.
+func CheckText(f wal.File, content []byte) error {
+	if f.Kind == wal.FileBackup {
+		return checkBackupHistory(f, content)
+	}
+	return checkHistory(f, content)
 }
 
 // checkHistory returns an error unless content can be the history of the

@@ -20,10 +20,13 @@ func (ix *Index) Compact() *Index {
 	return &c
 }
 
+// CompactVersion is the version of what EncodeCompact and EncodeStep write: that
+// of the sections of an index.
+const CompactVersion = sectionVersion
+
 // EncodeCompact encodes what Compact keeps (docs/format-wal-index.md, roll-ups).
 func (ix *Index) EncodeCompact() []byte {
 	var e encoder
-	e.byte(sectionVersion)
 	for _, section := range [][]byte{ix.encodeSummary(), ix.encodeLandmarks(), ix.encodeBareEdges()} {
 		e.uint(uint64(len(section)))
 		e.b = append(e.b, section...)
@@ -35,7 +38,6 @@ func (ix *Index) EncodeCompact() []byte {
 // written is an error.
 func DecodeCompact(b []byte) (*Index, error) {
 	d := decoder{b: b}
-	d.version()
 	sections := [3][]byte{}
 	for i := range sections {
 		sections[i] = d.bytes(d.uint())

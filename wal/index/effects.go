@@ -88,6 +88,7 @@ type effects struct {
 	spilled map[uint32][]Effect
 	done    []Effect
 	least   uint64 // once done has been cut: what weighs no more is not kept
+	pieces  bool   // done may have several of the same transaction and relation
 	omitted Omitted
 }
 
@@ -124,6 +125,7 @@ func (g *effects) of(xid uint32, rel record.Relation) *Effect {
 		}
 	}
 	if len(o.list) >= maxOpenEffect {
+		g.pieces = true
 		g.finish(o.list)
 		o.list = o.list[:0]
 	}
@@ -188,7 +190,7 @@ func (g *effects) finish(list []Effect) {
 			g.omit(&list[i])
 			continue
 		}
-		if len(g.done) >= 4*MaxEffects {
+		if len(g.done) >= 2*MaxEffects {
 			g.cut()
 		}
 		g.done = append(g.done, list[i])
@@ -204,26 +206,43 @@ func (g *effects) omit(e *Effect) {
 // giveUp no longer waits for the end of those transactions that were spilled:
 // their effects stay as the records name them.
 func (g *effects) giveUp() {
+	g.pieces = g.pieces || len(g.spilled) > 0
 	for _, xid := range slices.Sorted(maps.Keys(g.spilled)) { // in order, so that an index depends on the segment alone
 		g.finish(g.spilled[xid])
 	}
 	g.spilled = map[uint32][]Effect{}
 }
 
-// cut keeps the MaxEffects that weigh most.
+// cut keeps the MaxEffects that weigh most, of those that weigh the same the first.
 func (g *effects) cut() {
-	g.merge()
+	if g.pieces {
+		g.merge()
+		g.pieces = false
+	}
 	if len(g.done) <= MaxEffects {
 		return
 	}
-	slices.SortFunc(g.done, func(a, b Effect) int {
-		return cmp.Or(cmp.Compare(b.weight(), a.weight()), a.Compare(b))
-	})
-	for i := range g.done[MaxEffects:] {
-		g.omit(&g.done[MaxEffects+i])
+	weights := make([]uint64, len(g.done))
+	for i := range g.done {
+		weights[i] = g.done[i].weight()
 	}
-	g.done = g.done[:MaxEffects]
-	g.least = g.done[MaxEffects-1].weight()
+	slices.Sort(weights)
+	g.least = weights[len(weights)-MaxEffects]
+	more, _ := slices.BinarySearch(weights, g.least+1)
+	equal := MaxEffects - (len(weights) - more) // how many of the least to keep
+	kept := g.done[:0]
+	for i := range g.done {
+		w := g.done[i].weight()
+		if w < g.least || w == g.least && equal == 0 {
+			g.omit(&g.done[i])
+			continue
+		}
+		if w == g.least {
+			equal--
+		}
+		kept = append(kept, g.done[i])
+	}
+	g.done = kept
 }
 
 // merge sorts, and makes one of those of the same transaction and relation.

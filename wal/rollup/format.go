@@ -14,14 +14,18 @@ import (
 // the order of their numbers. Numbers are those of package index: uint is a
 // base-128 number in its shortest form.
 //
-//	u8 version  uint timeline  u8 shift  uint log  u64 system id  uint count
+//	u8 version  u8 version of the sections of an index  uint timeline  u8 shift  uint log  u64 system id  uint count
 //	count times:
 //	  uint gap  u64 fingerprint  uint+bytes compact  uint+bytes step  uint+bytes edges
 const formatVersion = 1
 
+// ErrVersion says that a roll-up is of a format that this version does not know. It is not
+// damaged, but nothing can be taken from it.
+var ErrVersion = errors.New("it is of another version of the format")
+
 // Encode encodes the Rollup.
 func (r *Rollup) Encode() []byte {
-	b := []byte{formatVersion}
+	b := []byte{formatVersion, index.CompactVersion}
 	b = binary.AppendUvarint(b, uint64(r.Log.Timeline))
 	b = append(b, byte(bits.TrailingZeros32(uint32(r.Size))))
 	b = binary.AppendUvarint(b, uint64(r.Log.Number))
@@ -111,8 +115,8 @@ func (d *decoder) byte() byte {
 func (d *decoder) part() []byte { return d.bytes(d.uint(uint64(len(d.b)))) }
 
 func (d *decoder) rollup() (*Rollup, error) {
-	if v := d.byte(); d.err == nil && v != formatVersion {
-		return nil, fmt.Errorf("version %d is not known, only %d", v, formatVersion)
+	if v, sections := d.byte(), d.byte(); d.err == nil && (v != formatVersion || sections != index.CompactVersion) {
+		return nil, fmt.Errorf("%w: %d.%d, not %d.%d", ErrVersion, v, sections, formatVersion, index.CompactVersion)
 	}
 	r := &Rollup{Log: Log{Timeline: wal.TimelineID(d.uint(1<<32 - 1))}}
 	if shift := d.byte(); shift < 32 {

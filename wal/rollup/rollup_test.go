@@ -3,6 +3,7 @@ package rollup_test
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"flag"
 	"math/rand/v2"
 	"os"
@@ -342,9 +343,14 @@ func TestDecodeRefuses(t *testing.T) {
 			t.Errorf("cut off after %d bytes: accepted", i)
 		}
 	}
-	for _, bad := range [][]byte{append(bytes.Clone(good), 0), append([]byte{2}, good[1:]...), append([]byte{1, 0}, good[2:]...)} {
-		if _, err := rollup.Decode(bad); err == nil {
-			t.Errorf("%x: accepted", bad[:8])
+	for _, bad := range [][]byte{append(bytes.Clone(good), 0), append([]byte{1, 1, 0}, good[3:]...)} {
+		if _, err := rollup.Decode(bad); err == nil || errors.Is(err, rollup.ErrVersion) {
+			t.Errorf("%x: %v", bad[:8], err)
+		}
+	}
+	for _, other := range [][]byte{append([]byte{2}, good[1:]...), append([]byte{1, 0}, good[2:]...)} {
+		if _, err := rollup.Decode(other); !errors.Is(err, rollup.ErrVersion) {
+			t.Errorf("%x: %v", other[:8], err)
 		}
 	}
 }

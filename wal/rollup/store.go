@@ -58,7 +58,7 @@ func (s *Store) List(ctx context.Context, tli wal.TimelineID, first, last uint32
 		if err != nil {
 			return nil, fmt.Errorf("list roll-ups: %w", err)
 		}
-		l, generation, ok := s.parse(info.Key)
+		l, generation, ok := s.Parse(info.Key)
 		if !ok {
 			continue
 		}
@@ -75,8 +75,8 @@ func (s *Store) List(ctx context.Context, tli wal.TimelineID, first, last uint32
 	return list, nil
 }
 
-// parse takes a key apart; ok is false for one that Key would not make.
-func (s *Store) parse(key string) (l Log, generation uint32, ok bool) {
+// Parse takes a key apart; ok is false for one that Key would not make.
+func (s *Store) Parse(key string) (l Log, generation uint32, ok bool) {
 	parts := strings.Split(strings.TrimPrefix(key, s.prefix()), "/")
 	if len(parts) != 3 {
 		return l, 0, false

@@ -269,8 +269,8 @@ func (u *updater) examine(ctx context.Context, ref Ref, entries []archive.Entry)
 	x := existing{ref: &ref, missing: len(entries)}
 	r, err := u.store.Load(ctx, ref)
 	switch {
-	case errors.Is(err, storage.ErrNotExist): // another has just replaced it
-		return x, nil
+	case errors.Is(err, storage.ErrNotExist), errors.Is(err, ErrVersion):
+		return x, nil // another has just replaced it, or it is to be replaced
 	case err != nil && IsDamage(err):
 		x.damage = err
 		return x, nil

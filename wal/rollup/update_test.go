@@ -10,6 +10,7 @@ import (
 
 	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/storage/faulty"
+	"github.com/walden-pg/walden/storage/frame"
 	"github.com/walden-pg/walden/storage/mem"
 	"github.com/walden-pg/walden/storage/repository"
 	"github.com/walden-pg/walden/wal"
@@ -206,6 +207,17 @@ func TestUpdateFindsDamage(t *testing.T) {
 	w.expect(rollup.UpdateOptions{DryRun: true}, "00000001 built", 1, 1)
 	w.expect(rollup.UpdateOptions{}, "00000001 built", 1, 1)
 	w.expect(rollup.UpdateOptions{}, "", 2, 0)
+	w.covers()
+}
+
+// A roll-up of another version is no damage: it is made again.
+func TestUpdateReplacesOtherVersions(t *testing.T) {
+	w := newWorld(t, 6)
+	w.update(rollup.UpdateOptions{})
+	l := rollup.Log{Timeline: 1, Number: 1}
+	_, err := w.repo.Put(t.Context(), w.rolls.Key(l, 2), []byte{9, 1, 1, 2, 3}, repository.ObjectOptions{Kind: frame.KindRollup})
+	w.ok(err)
+	w.expect(rollup.UpdateOptions{}, "00000001 built", 1, 0)
 	w.covers()
 }
 

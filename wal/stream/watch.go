@@ -116,16 +116,19 @@ func (w *watcher) look(ctx context.Context) error {
 }
 
 // watchQuery asks for our synchronous state, how much WAL the slot holds back,
-// how much more it may (-1: as much as there is), and the slot's state.
+// how much more it may (-1: as much as there is), and the slot's state. Without
+// pg_read_all_stats a role does not see the state, not even that of its own
+// connection (pg_stat_get_wal_senders in replication/walsender.c): then whoever
+// names standbys may wait for us.
 func watchQuery(pid uint32, slot string) string {
-	return fmt.Sprintf(`SELECT coalesce((SELECT sync_state FROM pg_catalog.pg_stat_replication WHERE pid = %d), ''),
+	return fmt.Sprintf(`SELECT coalesce((SELECT coalesce(sync_state, CASE WHEN pg_catalog.current_setting('synchronous_standby_names') <> '' THEN 'potential' END)
+  FROM pg_catalog.pg_stat_replication WHERE pid = %d), ''),
  coalesce(pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_receive_lsn()
   ELSE pg_catalog.pg_current_wal_lsn() END, s.restart_lsn)::bigint, -1), coalesce(s.safe_wal_size, -1), coalesce(s.wal_status, '')
  FROM (SELECT 1) one LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = '%s'`, pid, slot)
 }
 
-// waits reports whether commits can wait for a standby of this state. A state that
-// may not be seen is NULL for others than the role's own connections.
+// waits reports whether commits can wait for a standby of this state.
 func waits(syncState string) bool {
 	return syncState == "sync" || syncState == "quorum" || syncState == "potential"
 }

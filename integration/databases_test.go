@@ -152,10 +152,10 @@ func TestPartialRestore(t *testing.T) {
 					s.execIn(name, busyTables)
 				}
 				s.execIn("busy", unimaged)
-				s.execIn("app", "CREATE TABLE orders AS SELECT i AS id, md5(i::text) AS note FROM generate_series(1, 5000) i; CREATE TABLE far (n int) TABLESPACE space; INSERT INTO far SELECT generate_series(1, 500)")
+				s.execIn("app", "CREATE TABLE orders AS SELECT i AS id, md5(i::text) AS note FROM generate_series(1, 5000) i; CREATE TABLE far (n int) TABLESPACE space; INSERT INTO far SELECT generate_series(1, 500); CREATE TABLE calm AS SELECT i FROM generate_series(1, 5000) i")
 				stops := []func() int{s.load("busy"), s.load("elsewhere"), s.load("doomed")}
 				s.backup()
-				s.execIn("app", "INSERT INTO orders SELECT i, 'later' FROM generate_series(5001, 6000) i; VACUUM orders")
+				s.execIn("app", "INSERT INTO orders SELECT i, 'later' FROM generate_series(5001, 6000) i; VACUUM orders; VACUUM calm")
 				time.Sleep(2 * time.Second)
 				rounds := 0
 				for _, stop := range stops {
@@ -173,6 +173,9 @@ func TestPartialRestore(t *testing.T) {
 				s.archiveAll()
 				t.Logf("%d rounds", rounds)
 				s.restorePartly(space)
+				if !checksums {
+					s.refusesZeros(space)
+				}
 				s.refersToHollowPages(filepath.Join(s.dir, "part.log"), !checksums)
 			})
 		}
@@ -227,6 +230,26 @@ func (s *site) restorePartly(space string) {
 	psql("app", "ALTER SYSTEM RESET ignore_invalid_pages")
 	if rows := psql("app", "SELECT string_agg(datname, ',' ORDER BY datname) FROM pg_database WHERE datname <> 'copied'"); rows != "app,fresh,template0,template1" {
 		t.Errorf("databases %s", rows)
+	}
+}
+
+// refusesZeros makes a file of the database that is restored one of zeros, as if it had
+// been left out by mistake: WAL refers to it, and recovery fails although PostgreSQL goes on.
+func (s *site) refusesZeros(space string) {
+	s.t.Helper()
+	dir := filepath.Join(s.dir, "zeros")
+	args := []string{"restore", "--name", "here", "--database", "app", "--to", dir, "--tablespace", space + "=" + dir + ".space", "--action", "promote"}
+	s.run(args...).ok(s.t)
+	file := s.pg.QueryIn("app", "SELECT pg_relation_filepath('calm')")[0][0]
+	path := filepath.Join(dir, file)
+	info, err := os.Stat(path)
+	check(s.t, err)
+	check(s.t, os.Truncate(path, 0))
+	check(s.t, os.Truncate(path, info.Size()))
+	s.run(append(args, "--start", "--pg-bin", s.pg.BinDir())...).exits(s.t, 1).says(s.t, "refers to pages of "+file, "not whole")
+	if _, err := os.Stat(filepath.Join(dir, "postmaster.pid")); err == nil {
+		s.t.Error("the server was left running")
+		s.stopServer(dir)
 	}
 }
 
