@@ -49,6 +49,11 @@ func (e *environment) drillCommand() *cli.Command {
 			&cli.StringFlag{Name: "pg-bin", Usage: pgBinUsage, DefaultText: "looked for in the usual places"},
 			&cli.StringSliceFlag{Name: "set", Usage: "`NAME=VALUE`: a setting for the server in scratch; may be repeated", DefaultText: "none"},
 			&cli.StringFlag{Name: "scenario", Usage: "play a mishap on a copy: `NAME` damaged-pack, missing-segment, lost-primary, bucket-down or old-timeline; the repository itself is only read", DefaultText: "none"},
+			&cli.StringFlag{Name: "runner", Usage: "`RUNNER` local: programs of this machine; docker: containers", Value: "local", DefaultText: "local"},
+			&cli.StringFlag{Name: "image", Usage: "with --runner docker: `IMAGE` with PostgreSQL of the right major", DefaultText: "postgres:MAJOR"},
+			&cli.StringFlag{Name: "network", Usage: "with --runner docker: `NETWORK` by which the containers reach the repository", DefaultText: "none; for a bucket bridge"},
+			&cli.StringFlag{Name: "memory", Usage: "with --runner docker: limit of each container, `SIZE` as of docker run", Value: "2g", DefaultText: "2g"},
+			&cli.StringFlag{Name: "cpus", Usage: "with --runner docker: limit of each container, `NUMBER` of processors", Value: "2", DefaultText: "2"},
 			&cli.BoolFlag{Name: "report", Usage: "show the history of drills instead of making one", DefaultText: "false"},
 			&cli.StringFlag{Name: "html", Usage: "with --report: write it to `FILE` too, as one page with the times drawn", DefaultText: "none"},
 			&cli.StringFlag{Name: "from", Usage: "with --report: only drills since the time `T`, such as -90d", DefaultText: "all"},
@@ -89,6 +94,9 @@ func (e *environment) drill(c *cli.Context) error {
 			flag += " --overlay " + setup.HookArgument(overlay)
 		}
 		return restoreCommand(&planned{target: t, repo: repo, inc: inc, plan: p}, flag)
+	}
+	if err := e.inContainers(c, t, &o); err != nil {
+		return err
 	}
 	if inc.Number == incs[len(incs)-1].Number {
 		o.Connection = t.cluster.Connection

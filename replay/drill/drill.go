@@ -42,6 +42,9 @@ type Options struct {
 	Scratch string
 	// BinDir holds the server's programs; empty: they are looked for.
 	BinDir string
+	// Docker runs the server, and the programs that look at it, in containers; nil: those
+	// of this machine are used.
+	Docker *Docker
 	// RestoreCommand is the restore_command for a plan. overlay is a file that says with what damage
 	// the repository is to be shown; "": none.
 	RestoreCommand func(p *plan.Plan, overlay string) (string, error)
@@ -55,6 +58,22 @@ type Options struct {
 	Logger *slog.Logger
 	// Progress is called now and then, by one goroutine at a time; may be nil.
 	Progress func(Progress)
+}
+
+// Docker says how containers are run. Each has scratch at its own path, and no capability.
+type Docker struct {
+	// Image has the programs of the right major; empty: postgres:MAJOR.
+	Image string
+	// Network is that of the containers; none, unless restore_command needs one.
+	Network string
+	// Memory and CPUs are their limits, as docker run takes them.
+	Memory, CPUs string
+	// Mounts are paths that are there inside, to be read, and Environment the names of variables
+	// that are passed on: what restore_command needs.
+	Mounts, Environment []string
+	// Owner shall own the files where root restores, by number, as who may read the repository;
+	// empty: the image's user postgres.
+	Owner string
 }
 
 // Assertion is a statement whose first value must be true.

@@ -185,7 +185,7 @@ func (d *drill) checkChecksums(ctx context.Context) {
 		d.record.add(Check{Name: CheckChecksums, State: Skipped, Text: "the cluster has no data checksums, so that pages that were damaged on disk cannot be told by them; pg_checksums --enable turns them on"})
 		return
 	}
-	if err := recovery.ShutDown(ctx, recovery.Options{Directory: data, BinDir: d.BinDir}); err != nil {
+	if err := recovery.ShutDown(ctx, recovery.Options{Directory: data, BinDir: d.BinDir, Wrapped: d.containers != nil}); err != nil {
 		d.fail(ctx, CheckChecksums, "the server cannot be shut down for pg_checksums: "+err.Error(), nil, time.Since(began).Seconds())
 		return
 	}

@@ -311,11 +311,17 @@ func (d *drill) bucketDown(ctx context.Context) (string, bool, error) {
 }
 
 // inScratch does something in a scratch directory of its own.
-func (d *drill) inScratch(_ context.Context, do func() error) (err error) {
+func (d *drill) inScratch(ctx context.Context, do func() error) (err error) {
 	if d.scratch, err = scratch.Make(d.Scratch, kind); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.scratch.Remove(d.BinDir)) }()
+	if d.Docker != nil {
+		if err := d.enclose(ctx); err != nil {
+			return err
+		}
+		d.BinDir = d.containers.bin
+	}
 	return do()
 }
 

@@ -78,6 +78,7 @@ type Record struct {
 	// Host is where it ran, Runner how, Version walden's.
 	Host    string `json:"host"`
 	Runner  string `json:"runner"`
+	Image   string `json:"image,omitempty"` // of runner docker
 	Version string `json:"version,omitempty"`
 
 	Cluster     string `json:"cluster"`

@@ -72,6 +72,9 @@ func (d *drill) restore(ctx context.Context) (*restore.Result, error) {
 	if o.RestoreCommand, err = d.RestoreCommand(d.plan, d.overlay); err != nil {
 		return nil, err
 	}
+	if d.containers != nil {
+		o.Owner = d.containers.owner
+	}
 	for _, ts := range d.manifest.Tablespaces {
 		if !ts.InPlace {
 			o.Tablespaces[ts.Location] = filepath.Join(d.scratch.Path(scratch.TablespacesName), strconv.FormatUint(uint64(ts.OID), 10))
@@ -80,6 +83,11 @@ func (d *drill) restore(ctx context.Context) (*restore.Result, error) {
 	res, err := restore.Run(ctx, d.source, d.plan, o)
 	if err != nil {
 		return nil, err
+	}
+	if d.containers != nil {
+		if err := d.containers.settle(res.Directory); err != nil {
+			return nil, err
+		}
 	}
 	r := d.record
 	r.Files, r.Bytes, r.DownloadBytes = res.Files, res.Bytes, res.Downloaded
@@ -92,7 +100,7 @@ func (d *drill) replay(ctx context.Context, restored *restore.Result) error {
 		return err
 	}
 	o := recovery.Options{
-		Directory: restored.Directory, ConfigDirectory: restored.ConfigDirectory, BinDir: d.BinDir,
+		Directory: restored.Directory, ConfigDirectory: restored.ConfigDirectory, BinDir: d.BinDir, Wrapped: d.containers != nil,
 		HBA: scratch.HBA, Settings: settings, Expect: d.Expect(d.plan), TellLater: true, Logger: d.log,
 		Progress: func(p recovery.Progress) {
 			if p.Start == 0 || p.LSN < p.Start || p.End <= p.Start {

@@ -34,9 +34,11 @@ type drill struct {
 	manifest *basebackup.Manifest
 	contents *databases.Contents
 	scratch  *scratch.Dir
-	outcome  *recovery.Outcome
-	role     string // a superuser of the server in scratch
-	entered  string // a database of it
+	// containers is how programs are run, nil: as they are.
+	containers *containers
+	outcome    *recovery.Outcome
+	role       string // a superuser of the server in scratch
+	entered    string // a database of it
 }
 
 func run(ctx context.Context, o Options) (*Record, error) {
@@ -160,6 +162,9 @@ func (d *drill) use(ctx context.Context, p *plan.Plan) (err error) {
 	r.Stop = &StopRecord{Timeline: p.Stop.Timeline, LSN: p.Stop.LSN, Before: p.Stop.Before, End: p.Stop.End}
 	if d.manifest, err = basebackup.Load(ctx, d.Repo, d.Incarnation, p.Backup.ID); err != nil {
 		return fmt.Errorf("drill: %w", err)
+	}
+	if d.Docker != nil {
+		return d.readyDocker(ctx)
 	}
 	d.BinDir, err = recovery.FindBinaries(ctx, d.manifest.Major, d.BinDir)
 	return err

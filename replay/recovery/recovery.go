@@ -46,6 +46,9 @@ type Options struct {
 	Directory string
 	// BinDir is where the server's programs are; empty: they are looked for.
 	BinDir string
+	// Wrapped says that the programs in BinDir are wrappers that run the real ones elsewhere, as
+	// the owner of the directory: they are started as the caller.
+	Wrapped bool
 	// ConfigDirectory holds postgresql.conf, pg_hba.conf and pg_ident.conf of a
 	// cluster that keeps them outside its data directory; empty:
 	// Directory + ".config", if that exists.

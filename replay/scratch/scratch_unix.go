@@ -36,8 +36,10 @@ func prefixOf(kind string) string { return "walden-" + kind + "-" }
 
 // Dir is a directory that one run works in.
 type Dir struct {
-	dir  string
-	lock *os.File
+	dir        string
+	lock       *os.File
+	output     string
+	containers bool
 }
 
 // state is what a later run must know of one that was killed.
@@ -46,6 +48,8 @@ type state struct {
 	Started time.Time `json:"started"`
 	// Output is the temporary name of the output; it lies outside of scratch.
 	Output string `json:"output,omitempty"`
+	// Containers may work there, with the directory's name in their label.
+	Containers bool `json:"containers,omitempty"`
 }
 
 // Make makes a scratch directory of a kind, such as "extract", in parent, and takes its
@@ -85,15 +89,30 @@ func (s *Dir) Path(name string) string { return filepath.Join(s.dir, name) }
 // Note tells whoever has to clear up after this process of an output outside of the
 // directory that is not complete; "": there is none.
 func (s *Dir) Note(output string) error {
-	b, err := json.Marshal(state{PID: os.Getpid(), Started: time.Now().UTC(), Output: output})
+	s.output = output
+	return s.write()
+}
+
+// NoteContainers tells whoever has to clear up that containers with the label ContainerLabel
+// may work in the directory.
+func (s *Dir) NoteContainers() error {
+	s.containers = true
+	return s.write()
+}
+
+// write writes what a later run must know.
+func (s *Dir) write() error {
+	b, err := json.Marshal(state{PID: os.Getpid(), Started: time.Now().UTC(), Output: s.output, Containers: s.containers})
+	if err == nil {
+		err = os.WriteFile(s.Path(stateName+".tmp"), b, 0o600)
+	}
+	if err == nil {
+		err = os.Rename(s.Path(stateName+".tmp"), s.Path(stateName))
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("scratch: %w", err)
 	}
-	temp := s.Path(stateName + ".tmp")
-	if err := os.WriteFile(temp, b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(temp, s.Path(stateName))
+	return nil
 }
 
 // Remove stops what runs in the directory and removes it, and an output that is
@@ -102,16 +121,22 @@ func (s *Dir) Remove(binDir string) error {
 	// The time for it is not the caller's, who may have been interrupted.
 	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 	defer cancel()
+	var st state
+	if b, err := os.ReadFile(s.Path(stateName)); err == nil {
+		_ = json.Unmarshal(b, &st) // it is written as a whole
+	}
+	if st.Containers {
+		if err := s.removeContainers(ctx); err != nil {
+			return errors.Join(fmt.Errorf("scratch: %s cannot be removed: %w", s.dir, err), s.lock.Close())
+		}
+	}
 	if err := recovery.StopLeftBehind(ctx, recovery.Options{Directory: s.Path(DataName), BinDir: binDir}); err != nil {
-		return fmt.Errorf("scratch: %s cannot be removed: %w", s.dir, err)
+		return errors.Join(fmt.Errorf("scratch: %s cannot be removed: %w", s.dir, err), s.lock.Close())
 	}
 	endProcesses(s.dir)
 	var errs []error
-	if b, err := os.ReadFile(s.Path(stateName)); err == nil {
-		var st state
-		if json.Unmarshal(b, &st) == nil && strings.Contains(filepath.Base(st.Output), OutputMark) {
-			errs = append(errs, os.RemoveAll(st.Output))
-		}
+	if strings.Contains(filepath.Base(st.Output), OutputMark) {
+		errs = append(errs, os.RemoveAll(st.Output))
 	}
 	// The lock goes last, and is held until then: without it a later run would not
 	// know what the rest is.
