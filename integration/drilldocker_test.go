@@ -124,6 +124,20 @@ func TestDrillDocker(t *testing.T) {
 			t.Errorf("after %s it does not tell what was left: %q", after, r.Warnings)
 		}
 	}
+	cmd := d.command(t.Context())
+	check(t, cmd.Start())
+	for len(d.containers()) == 0 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	check(t, cmd.Process.Signal(syscall.SIGTERM))
+	_ = cmd.Wait() // the exit code tells
+	if code := cmd.ProcessState.ExitCode(); code != 130 {
+		t.Errorf("interrupted: exit code %d", code)
+	}
+	d.clean()
+	if left := d.containers(); len(left) > 0 {
+		t.Errorf("containers are left by one that was interrupted: %v", left)
+	}
 	if now := d.engine.Docker("volume", "ls", "--quiet"); now != volumes {
 		t.Errorf("volumes are left: %q, before %q", now, volumes)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/walden-pg/walden/internal/setup"
 	"github.com/walden-pg/walden/replay/drill"
 	"github.com/walden-pg/walden/replay/plan"
+	"github.com/walden-pg/walden/replay/rate"
 )
 
 const drillExitCodes = `   0    proven
@@ -116,6 +117,11 @@ func (e *environment) drill(c *cli.Context) error {
 	bar.finish()
 	if r == nil || ctx.Err() != nil {
 		return interruptedBy(ctx, err)
+	}
+	if r.Result == drill.Proven {
+		noteRate(ctx, &planned{target: t, repo: repo, inc: inc}, rate.Measurement{
+			DownloadBytes: r.DownloadBytes, DownloadSeconds: r.RestoreSeconds, ReplayBytes: r.WALBytes, ReplaySeconds: r.ReplaySeconds,
+		})
 	}
 	if e.json {
 		err = joinPrinted(err, e.printJSON(r))

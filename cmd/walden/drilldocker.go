@@ -81,9 +81,7 @@ func (e *environment) certificates(configured string) []string {
 		}
 	}
 	// Where the distributions keep them: Debian, Fedora, SUSE, Alpine.
-	for _, path := range []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"} {
-		list = append(list, path)
-	}
+	list = append(list, "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem")
 	slices.Sort(list)
 	return slices.DeleteFunc(slices.Compact(list), func(path string) bool {
 		info, err := os.Stat(path)

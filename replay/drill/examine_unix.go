@@ -3,7 +3,6 @@
 package drill
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -211,15 +210,26 @@ func blocks(said []string) string {
 	return "all"
 }
 
+// beginning keeps the first bytes that are written to it: of a cluster that is corrupt all over
+// there is no end of messages.
+type beginning struct{ kept []byte }
+
+const outputKept = 64 << 10
+
+func (b *beginning) Write(p []byte) (int, error) {
+	b.kept = append(b.kept, p[:min(len(p), outputKept-len(b.kept))]...)
+	return len(p), nil
+}
+
 // output runs a program and returns what it said, by lines, and its exit code.
 func output(cmd *exec.Cmd) (lines []string, code int, err error) {
 	if _, err := os.Stat(cmd.Path); err != nil {
 		return nil, -1, err
 	}
-	var said bytes.Buffer
+	var said beginning
 	cmd.Stdout, cmd.Stderr = &said, &said
 	err = cmd.Run()
-	for line := range strings.SplitSeq(strings.TrimSpace(said.String()), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(string(said.kept)), "\n") {
 		if line = strings.TrimRight(line, " \r"); line != "" {
 			lines = append(lines, line)
 		}

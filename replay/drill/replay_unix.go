@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -41,14 +42,35 @@ func (d *drill) replayed(ctx context.Context, restored *restore.Result) bool {
 		var f *recovery.Failure
 		var lines []string
 		if errors.As(err, &f) {
-			f.LogFile = "" // it goes with scratch
 			lines = f.Messages
+			if kept, err := d.keepLog(f.LogFile); err != nil {
+				d.warn("the server's log cannot be kept: " + err.Error())
+			} else if kept != "" {
+				lines = append(slices.Clone(lines), "the server's log: "+kept)
+			}
+			f.LogFile = "" // it goes with scratch
 		}
 		d.fail(ctx, CheckStop, "PostgreSQL did not come to the planned stop: "+err.Error(), lines, d.record.ReplaySeconds)
 		return false
 	}
 	d.record.add(Check{Name: CheckStop, State: Passed, Seconds: d.record.ReplaySeconds, Text: d.stopText()})
 	return true
+}
+
+// keepLog copies the server's log out of the scratch directory, and says where to; "": there is none.
+func (d *drill) keepLog(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	kept := filepath.Join(d.Scratch, "walden-drill-"+d.record.ID+".log")
+	if kept, err = filepath.Abs(kept); err != nil {
+		return "", err
+	}
+	return kept, os.WriteFile(kept, b, 0o600)
 }
 
 // fail adds a finding, unless the drill is being interrupted.
