@@ -79,7 +79,7 @@ func (d *dockerDrills) drill(code int, args ...string) (r drillRecord) {
 // containers are those that work in a scratch directory.
 func (d *dockerDrills) containers() []string {
 	d.t.Helper()
-	return strings.Fields(d.engine.Docker("ps", "--all", "--quiet", "--filter", "label=walden.scratch"))
+	return strings.Fields(d.engine.Docker("ps", "--all", "--quiet", "--filter", "label=walden.scratch", "--filter", "ancestor="+d.image))
 }
 
 func (d *dockerDrills) proven(args ...string) drillRecord {

@@ -22,11 +22,9 @@ import (
 // does. Scratch lies at the same path inside, so that recovery, which reads the log and the socket there, need not know.
 type containers struct {
 	*Docker
-	major int
 	dir   string // of scratch
 	label string
 	bin   string
-	owner string // of the files, where root restores
 }
 
 // serverPrograms are run as the owner of the files, in a container of their own.
@@ -80,16 +78,35 @@ func (d *drill) readyDocker(ctx context.Context) error {
 		d.Docker.Image = "postgres:" + strconv.Itoa(d.manifest.Major)
 	}
 	d.record.Image = d.Docker.Image
-	if _, err := docker(ctx, "look for the image", "", "image", "inspect", "--format", "{{.Id}}", d.Docker.Image); err == nil || ctx.Err() != nil {
-		return ctx.Err()
+	if _, err := docker(ctx, "look for the image", "", "image", "inspect", "--format", "{{.Id}}", d.Docker.Image); err != nil {
+		if _, err := docker(ctx, "fetch the image "+d.Docker.Image, "name one that the engine has with --image", "pull", "--quiet", d.Docker.Image); err != nil {
+			return err
+		}
 	}
-	_, err := docker(ctx, "fetch the image "+d.Docker.Image, "name one that the engine has with --image", "pull", "--quiet", d.Docker.Image)
+	return d.checkImage(ctx)
+}
+
+// checkImage asks the image for its PostgreSQL and, as root, for the user who runs it.
+func (d *drill) checkImage(ctx context.Context) error {
+	hint := fmt.Sprintf("name an image of PostgreSQL %d with --image", d.manifest.Major)
+	run := []string{"run", "--rm", "--network=none"}
+	said, err := docker(ctx, "ask image "+d.Docker.Image+" for its server", hint, append(run, "--entrypoint=postgres", d.Docker.Image, "--version")...)
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(said, fmt.Sprintf("postgres (PostgreSQL) %d", d.manifest.Major)) {
+		return &dockerError{"ask image " + d.Docker.Image + " for its server", "", fmt.Errorf("it is %.80s, and the backup is of PostgreSQL %d", said, d.manifest.Major), hint}
+	}
+	if os.Geteuid() == 0 && d.Docker.Owner == "" {
+		// Its own user shall own the files.
+		d.Docker.Owner, err = docker(ctx, "ask image "+d.Docker.Image+" for its user postgres", hint, append(run, "--entrypoint=id", d.Docker.Image, "-u", "postgres")...)
+	}
 	return err
 }
 
 // enclose prepares the scripts in scratch, and says to scratch what runs outside of it.
-func (d *drill) enclose(ctx context.Context) error {
-	c := &containers{Docker: d.Docker, major: d.manifest.Major, dir: d.scratch.Path(""), bin: d.scratch.Path("bin")}
+func (d *drill) enclose() error {
+	c := &containers{Docker: d.Docker, dir: d.scratch.Path(""), bin: d.scratch.Path("bin")}
 	if len(c.dir) > maxContainerScratch || strings.ContainsAny(c.dir, ":,") {
 		return fmt.Errorf("drill: scratch %s: for containers its path must have at most %d bytes, and neither colons nor commas", c.dir, maxContainerScratch)
 	}
@@ -104,17 +121,7 @@ func (d *drill) enclose(ctx context.Context) error {
 		return err
 	}
 	d.containers = c
-	c.owner = c.Owner
-	if os.Geteuid() == 0 && c.owner == "" {
-		uid, err := docker(ctx, "ask the image for its user postgres", "name an image of PostgreSQL with --image",
-			"run", "--rm", "--network=none", "--label="+c.label, "--entrypoint=id", c.Image, "-u", "postgres")
-		if err != nil {
-			return err
-		}
-		c.owner = uid
-	}
-	_, err := recovery.FindBinaries(ctx, c.major, c.bin)
-	return err
+	return nil
 }
 
 // settle makes the scripts run as the owner of the restored directory.

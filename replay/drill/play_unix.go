@@ -73,7 +73,7 @@ func (d *drill) shown(ctx context.Context, damage overlay.Damage) (*repository.R
 
 // plain is an ordinary drill, whose checks tell.
 func (d *drill) plain(ctx context.Context) (string, bool, error) {
-	err := d.inScratch(ctx, func() error { d.whole(ctx); return nil })
+	err := d.inScratch(func() error { d.whole(ctx); return nil })
 	if err != nil {
 		return "", false, err
 	}
@@ -102,7 +102,7 @@ func (d *drill) damagedPack(ctx context.Context) (string, bool, error) {
 	key := basebackup.PackKey(d.Incarnation, pack.Backup, pack.Number)
 	damage := overlay.Damage{Flips: []overlay.Flip{{Key: key, Offset: 16}}} // in the first frame, which holds the first file
 	var refused error
-	err := d.inScratch(ctx, func() (err error) {
+	err := d.inScratch(func() (err error) {
 		if d.source, err = d.shown(ctx, damage); err != nil {
 			return err
 		}
@@ -128,7 +128,7 @@ func (d *drill) damagedPack(ctx context.Context) (string, bool, error) {
 	if err := d.use(ctx, other); err != nil {
 		return "", false, err
 	}
-	err = d.inScratch(ctx, func() (err error) {
+	err = d.inScratch(func() (err error) {
 		if d.source, err = d.shown(ctx, damage); err == nil {
 			d.whole(ctx)
 		}
@@ -208,7 +208,7 @@ func (d *drill) missingSegment(ctx context.Context) (string, bool, error) {
 	damage := overlay.Damage{Hide: segmentKeys(d.Incarnation, seg)}
 	var happened string
 	var ok bool
-	err = d.inScratch(ctx, func() (err error) {
+	err = d.inScratch(func() (err error) {
 		if d.source, err = d.shown(ctx, damage); err != nil {
 			return err
 		}
@@ -272,7 +272,7 @@ func (d *drill) bucketDown(ctx context.Context) (string, bool, error) {
 	}
 	var happened string
 	var ok bool
-	err = d.inScratch(ctx, func() (err error) {
+	err = d.inScratch(func() (err error) {
 		damage := overlay.Damage{Fail: segmentKeys(d.Incarnation, seg)}
 		if d.source, err = d.shown(ctx, damage); err != nil {
 			return err
@@ -311,13 +311,13 @@ func (d *drill) bucketDown(ctx context.Context) (string, bool, error) {
 }
 
 // inScratch does something in a scratch directory of its own.
-func (d *drill) inScratch(ctx context.Context, do func() error) (err error) {
+func (d *drill) inScratch(do func() error) (err error) {
 	if d.scratch, err = scratch.Make(d.Scratch, kind); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.scratch.Remove(d.BinDir)) }()
 	if d.Docker != nil {
-		if err := d.enclose(ctx); err != nil {
+		if err := d.enclose(); err != nil {
 			return err
 		}
 		d.BinDir = d.containers.bin

@@ -95,7 +95,7 @@ func (d *drill) restore(ctx context.Context) (*restore.Result, error) {
 		return nil, err
 	}
 	if d.containers != nil {
-		o.Owner = d.containers.owner
+		o.Owner = d.Docker.Owner
 	}
 	for _, ts := range d.manifest.Tablespaces {
 		if !ts.InPlace {

@@ -179,7 +179,7 @@ func (d *drill) execute(ctx context.Context) error {
 	case d.Scenario != "":
 		return d.play(ctx)
 	}
-	return d.inScratch(ctx, func() error { d.whole(ctx); return nil })
+	return d.inScratch(func() error { d.whole(ctx); return nil })
 }
 
 // judgeRTO holds the time until the server could be used against its objective.
