@@ -215,6 +215,9 @@ func drillTarget(c *cli.Context, now time.Time) (plan.Target, drill.Pick, error)
 		if pick, err = drill.ParsePick(s); err != nil {
 			return t, "", usagef("--pick %w", err)
 		}
+		if c.IsSet("timeline") {
+			return t, "", usagef("--pick chooses a moment on the way to the newest timeline: it goes without --timeline")
+		}
 	}
 	if err := t.Validate(); err != nil {
 		return t, "", &usageError{err}

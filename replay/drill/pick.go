@@ -116,13 +116,17 @@ func (a *archived) pick(ctx context.Context, p Pick, t plan.Target) (plan.Target
 	return t, fmt.Errorf("drill: unknown pick %q", p)
 }
 
-// bounds are the moments between which random ones lie.
-func (a *archived) bounds() (from, to catalog.Moment) {
-	return a.windows[0].From, a.windows[len(a.windows)-1].To
+// bounds are the moments between which random ones lie; with a backup those behind it.
+func (a *archived) bounds(backup string) (from, to catalog.Moment) {
+	from, to = a.windows[0].From, a.windows[len(a.windows)-1].To
+	if b, ok := a.snapshot.Backup(backup); ok && b.StopLSN > from.LSN {
+		from = catalog.Moment{LSN: b.StopLSN, Time: &b.StopTime}
+	}
+	return from, to
 }
 
 func (a *archived) randomTime(t plan.Target) (plan.Target, error) {
-	from, to := a.bounds()
+	from, to := a.bounds(t.Backup)
 	if from.Time == nil || to.Time == nil || !to.Time.After(*from.Time) {
 		return t, &PickError{RandomTime, "no transaction has ended since the first backup, as far as the archive tells"}
 	}
@@ -138,13 +142,16 @@ const (
 
 // randomXID is a transaction that committed in a segment that was drawn, or near it.
 func (a *archived) randomXID(ctx context.Context, t plan.Target) (plan.Target, error) {
-	from, to := a.bounds()
+	from, to := a.bounds(t.Backup)
 	path, err := a.snapshot.Path(a.windows[0].Timeline)
 	if err != nil {
 		return t, err
 	}
 	size := a.inc.SegmentSize
 	first, last := size.Number(from.LSN), size.PrevNumber(to.LSN)
+	if last < first {
+		return t, &PickError{RandomXID, "no WAL follows the backup"}
+	}
 	count := last - first + 1
 	at := rand.N(count)
 	for seen := uint64(0); seen < min(count, looked); seen += batch {

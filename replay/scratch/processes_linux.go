@@ -27,7 +27,8 @@ func endProcesses(dir string) {
 	}
 }
 
-// processesIn are the processes, but this one, whose working directory is dir or lies below it.
+// processesIn are the processes, but this one, whose working directory is dir or lies below it. Those
+// with a terminal are left out: a person may have gone there to look.
 func processesIn(dir string) []int {
 	real, err := filepath.EvalSymlinks(dir)
 	if err != nil {
@@ -41,9 +42,20 @@ func processesIn(dir string) []int {
 			continue
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link)))
-		if err == nil && pid != os.Getpid() {
+		if err == nil && pid != os.Getpid() && !hasTerminal(pid) {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
+}
+
+// hasTerminal reads the terminal's number from /proc/PID/stat, where it is the fifth field behind the
+// program's name, which stands in parentheses.
+func hasTerminal(pid int) bool {
+	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return false // it has ended
+	}
+	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	return len(fields) > 4 && fields[4] != "0"
 }

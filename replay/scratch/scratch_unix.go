@@ -126,6 +126,7 @@ func (s *Dir) Remove(binDir string) error {
 		_ = json.Unmarshal(b, &st) // it is written as a whole
 	}
 	if st.Containers {
+		endProcesses(s.dir) // a docker command that is about to start one
 		if err := s.removeContainers(ctx); err != nil {
 			return errors.Join(fmt.Errorf("scratch: %s cannot be removed: %w", s.dir, err), s.lock.Close())
 		}
