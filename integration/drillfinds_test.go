@@ -41,6 +41,7 @@ func TestDrillFinds(t *testing.T) {
 	t.Run("objective", func(t *testing.T) {
 		d := d.on(t)
 		d.finds("rto", []string{"the objective was missed: the cluster was back after"}, "--rto", "1ms")
+		d.pg.Exec("INSERT INTO orders VALUES (10003, 'not archived')")
 		d.finds("rpo", []string{"the objective was missed:", "may be lost"}, "--rpo", "1us")
 	})
 	t.Run("flipped bit in a pack", func(t *testing.T) {

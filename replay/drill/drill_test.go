@@ -159,6 +159,14 @@ func TestPageIsWhole(t *testing.T) {
 	}
 }
 
+func TestScale(t *testing.T) {
+	for v, want := range map[float64]string{0: "4ms", 0.5: "1s", 3.9: "4s", 41: "1m", 60: "1m", 61: "2m", 3000: "1h", 5000: "2h", 90 * 3600: "96h"} {
+		if got := short(nice(v)); got != want || nice(v) < v {
+			t.Errorf("a chart with %g ends at %s, want %s", v, got, want)
+		}
+	}
+}
+
 // inside fails the test unless a bar lies in its chart.
 func inside(t *testing.T, e xml.StartElement) {
 	t.Helper()

@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"io"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/walden-pg/walden/replay/plan"
@@ -151,28 +152,44 @@ type scaled struct {
 
 func newChart(title string, most, limit float64) scaled {
 	c := scaled{chart{Title: title, Width: chartWidth, Height: chartHeight, Left: chartLeft, Bottom: chartHeight - chartBottom}, nice(max(most, limit))}
-	for i := range 5 {
-		v := c.top * float64(i) / 4
-		c.Ticks = append(c.Ticks, tick{c.y(v), round(v)})
+	for i := range intervals + 1 {
+		v := c.top * float64(i) / intervals
+		c.Ticks = append(c.Ticks, tick{c.y(v), short(v)})
 	}
 	if limit > 0 {
-		c.Limits = append(c.Limits, tick{c.y(limit), "objective " + round(limit)})
+		c.Limits = append(c.Limits, tick{c.y(limit), "objective " + short(limit)})
 	}
 	return c
 }
 
-// nice is the next number of the form 1, 2 or 5 times a power of ten.
+// steps are distances of lines in a chart that a person can read, in seconds.
+var steps = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30,
+	60, 2 * 60, 5 * 60, 10 * 60, 15 * 60, 30 * 60, 3600, 2 * 3600, 6 * 3600, 12 * 3600, 24 * 3600}
+
+// intervals is how many there are in a chart.
+const intervals = 4
+
+// nice is the value at the top of a chart that v fits in.
 func nice(v float64) float64 {
-	if v <= 0 {
-		return 1
-	}
-	power := math.Pow(10, math.Floor(math.Log10(v)))
-	for _, m := range []float64{1, 2, 5} {
-		if v <= m*power {
-			return m * power
+	for _, step := range steps {
+		if v <= intervals*step {
+			return intervals * step
 		}
 	}
-	return 10 * power
+	days := math.Ceil(v / intervals / 86400)
+	return intervals * days * 86400
+}
+
+// short writes a time without zeros at its end.
+func short(seconds float64) string {
+	s := time.Duration(seconds * float64(time.Second)).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 func (c scaled) y(v float64) float64 { return c.Bottom - v/c.top*(c.Bottom-10) }
