@@ -192,7 +192,7 @@ func short(seconds float64) string {
 	return s
 }
 
-func (c scaled) y(v float64) float64 { return c.Bottom - v/c.top*(c.Bottom-10) }
+func (c scaled) y(v float64) float64 { return c.Bottom - v/c.top*(c.Bottom-20) }
 
 // part is the rectangle of a value on top of others.
 func (c scaled) part(class string, i, count int, from, value float64) part {
