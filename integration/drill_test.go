@@ -147,6 +147,13 @@ func TestDrillReport(t *testing.T) {
 	if got := d.run("drill", "--report").ok(t).stdout; !strings.Contains(got, "nothing has been proven yet") {
 		t.Error(got)
 	}
+	for _, wrong := range [][]string{
+		{"--latest", "--pick", "random-time"}, {"--pick", "sometime"}, {"--pick", "last-drop", "--timeline", "1"}, {"--exclusive"}, {"--scenario", "fire"},
+		{"--skip", "stop"}, {"--rto", "0s"}, {"--rpo", "-5s"}, {"--assert", " "}, {"--assert-file", "absent"}, {"--html", "x"}, {"--from", "-1h"},
+		{"--runner", "cloud"}, {"--image", "x"}, {"--jobs", "-1"}, {"--set", "x"}, {"--time", "yesterday"}, {"argument"},
+	} {
+		d.run(append([]string{"drill"}, wrong...)...).exits(t, 2)
+	}
 	d.proven()
 	d.finds("rto", []string{"missed"}, "--rto", "1ms", "--rpo", "1h")
 	type report struct {
@@ -159,7 +166,7 @@ func TestDrillReport(t *testing.T) {
 		Unreadable []struct{ ID string }
 	}
 	var r report
-	d.run("drill", "--report", "--json").exits(t, 1).json(t, &r)
+	d.run("drill", "--report", "--json", "--from", "-90d").exits(t, 1).json(t, &r)
 	if s := r.Summary; s.Drills != 2 || s.Proven != 1 || s.Failed != 1 || !s.Failing || s.Streak != 0 || s.ReadySeconds <= 0 || r.Drills[0].Result != "proven" {
 		t.Errorf("%+v", r)
 	}

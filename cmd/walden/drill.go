@@ -29,7 +29,7 @@ func (e *environment) drillCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "drill",
 		Usage:     "proves that the cluster comes back: restores to a moment into scratch, and checks what came",
-		UsageText: "walden drill [TARGET | --pick WAY] [--scenario NAME] [flags]\n   walden drill --report [--html FILE]",
+		UsageText: "walden drill [TARGET | --pick WAY] [--scenario NAME] [flags]\nwalden drill --report [--html FILE]",
 		Description: "Restores into scratch, runs PostgreSQL there to the moment, and checks: that recovery ended at the\n" +
 			"very record; that the last commit before it is there and the first after it is not; your assertions;\n" +
 			"every table and index with pg_amcheck; every page with pg_checksums; the times and the loss against\n" +

@@ -35,7 +35,7 @@ func (e *environment) walGetCommand() *cli.Command {
 			&cli.BoolFlag{Name: "partial", Usage: "deliver a segment of which nothing better is archived from its .partial file: restore writes this where the target's timeline ends in one", DefaultText: "false"},
 			&cli.BoolFlag{Name: "standby", Usage: "after its retries a storage fault on a segment exits 1, so that a standby waits instead of dying", DefaultText: "false"},
 			&cli.BoolFlag{Name: "scratch", Usage: "refuse WAL that creates a tablespace outside of the data directory; extract and drill ask for this", DefaultText: "false"},
-			&cli.StringFlag{Name: "overlay", Usage: "show the repository with the damage that `FILE` says; drill --scenario asks for this", Hidden: true},
+			&cli.StringFlag{Name: "overlay", Usage: "show the repository with the damage that `FILE` says; drill --scenario asks for this", DefaultText: "as it is", Hidden: true},
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 2 {
