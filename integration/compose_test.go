@@ -242,6 +242,9 @@ func (s *stack) healthy() {
 	if out := s.compose.Run("run", "--rm", "-T", "admin", "check"); !strings.Contains(out, " 0 failed") {
 		s.t.Errorf("check:\n%s", out)
 	}
+	if out := s.engine.Docker("logs", s.container("init")); !strings.Contains(out, "Nothing is left to apply on the server") {
+		s.t.Errorf("docker/initdb does not give the role all that init asks for:\n%s", out)
+	}
 	if id := s.engine.Docker("exec", s.container("db"), "stat", "-c", "%U %a", "/pgdata/PG_VERSION", "/pgdata"); id != "postgres 600\npostgres 700" {
 		s.t.Errorf("owner and mode of what was restored: %s", id)
 	}

@@ -90,6 +90,10 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"restore", "--config", cfg, "--latest"}, 2, "--to"},
 		{[]string{"restore", "--config", cfg, "--latest", "--to", "x", "--action", "pause"}, 2, "--action pause needs a target"},
 		{[]string{"restore", "--config", cfg, "--latest", "--to", "x", "--action", "promote"}, 1, "/nonexistent/repo"},
+		{[]string{"plan", "--config", cfg, "--latest", "--action", "promote"}, 1, "/nonexistent/repo"},
+		{[]string{"plan", "--config", cfg, "--latest", "--action", "wait"}, 2, "pause, promote or shutdown"},
+		{[]string{"extract", "--config", cfg, "--latest", "--action", "promote"}, 1, "/nonexistent/repo"},
+		{[]string{"extract", "--config", cfg, "--latest", "--action", "pause"}, 2, "extract promotes"},
 		{[]string{"list", "--config", cfg, "--cluster", "other"}, 4, `no cluster "other"`},
 		{[]string{"list", "--config", "/nonexistent.yaml"}, 1, "/nonexistent.yaml"},
 		// A restore_command must never report "no such file" for these.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/walden-pg/walden/replay/extract"
 	"github.com/walden-pg/walden/replay/plan"
+	"github.com/walden-pg/walden/replay/restore"
 )
 
 const extractExitCodes = `   0    done
@@ -40,6 +41,7 @@ func (e *environment) extractCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "schema", Aliases: []string{"n"}, Usage: "dump the schemas that match `PATTERN`, as with pg_dump; may be repeated", DefaultText: "all"},
 			&cli.StringFlag{Name: "database", Usage: "the database `NAME` (or OID)", DefaultText: "the only one, or the only one with the table"},
 			&cli.StringFlag{Name: "format", Usage: "`FORMAT` of the dump: plain (for psql), custom, directory or tar (for pg_restore)", Value: string(extract.Plain), DefaultText: "plain"},
+			&cli.StringFlag{Name: "action", Usage: "as find prints it: only `ACTION` promote, which extract always does, in scratch", Value: string(restore.ActionPromote), DefaultText: "promote"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write to `FILE`, or to that directory; it must not exist", DefaultText: "standard output"},
 			&cli.IntFlag{Name: "jobs", Usage: "restore with `N` parallel readers, and dump that many tables at once in the directory format", DefaultText: "by the number of processors; 1"},
 			&cli.StringFlag{Name: "scratch", Usage: "`DIR` to work in: it needs room for the database and the WAL that is being replayed", DefaultText: "$TMPDIR, else /tmp"},
@@ -74,6 +76,9 @@ type extractDocument struct {
 }
 
 func (e *environment) extract(c *cli.Context) error {
+	if a := c.String("action"); a != string(restore.ActionPromote) {
+		return usagef("--action %q: extract promotes the cluster in scratch to dump from it, and can do nothing else", a)
+	}
 	o, err := e.extractOptions(c)
 	if err != nil {
 		return err

@@ -26,7 +26,7 @@ func (e *environment) findCommand() *cli.Command {
 		Name:  "find",
 		Usage: "tells what happened when, with the exact targets to restore to just before and after",
 		Description: "Reads the indexes of the archived WAL. Lists drops, truncations, changes of many rows, restore points, promotions and\n" +
-			"transactions left prepared; --kind chooses others. Each comes with flags for `walden plan` and `walden restore`.\n" +
+			"transactions left prepared; --kind chooses others. Each comes with flags for `walden plan`, `walden restore` and `walden extract`.\n" +
 			"Names are those of the snapshots that backup and stream take; what none of them has is told by its numbers.\n\n" +
 			"Kinds: drop, truncate, rewrite, delete, update, insert, create (of tables), drop-database, create-database, move-database,\n" +
 			"drop-tablespace, restore-point, promotion, prepared, backup, checkpoint, settings, commit, abort; all.",

@@ -25,9 +25,12 @@ func (e *environment) planCommand() *cli.Command {
 			"before and after it, what is downloaded and how long it takes. Writes nothing.\n" +
 			"What cannot be reached is refused, with the nearest moments that can, and what would help.",
 		CustomHelpTemplate: commandHelpTemplate(targetExitCodes),
-		Flags:              append(targetFlags(), databaseFlag()),
+		Flags:              append(targetFlags(), databaseFlag(), actionFlag("what the restore will be told to do at the target: `ACTION` pause, promote or shutdown; no plan depends on it")),
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
+				return err
+			}
+			if _, err := actionOf(c); err != nil {
 				return err
 			}
 			p, err := e.makePlan(c)

@@ -31,7 +31,7 @@ func (e *environment) restoreCommand() *cli.Command {
 		Flags: append(targetFlags(),
 			&cli.StringFlag{Name: "to", Usage: "the data directory `DIR` to make; it must be absent or empty", DefaultText: "none; needed"},
 			&cli.StringSliceFlag{Name: "tablespace", Usage: "`OLD=NEW`: put the tablespace at location OLD to NEW; may be repeated", DefaultText: "its old location"},
-			&cli.StringFlag{Name: "action", Usage: "what PostgreSQL does at the target: `ACTION` pause, promote or shutdown", Value: "pause", DefaultText: "pause; with --latest promote, for there is no target to wait at"},
+			actionFlag("what PostgreSQL does at the target: `ACTION` pause, promote or shutdown"),
 			databaseFlag(),
 			&cli.BoolFlag{Name: "standby", Usage: "make a standby that follows the archive (with --latest)", DefaultText: "false"},
 			&cli.StringSliceFlag{Name: "set", Usage: "`NAME=VALUE`: a further setting for the restored cluster; may be repeated", DefaultText: "none"},
@@ -152,9 +152,23 @@ func (e *environment) printed(render func(io.Writer)) error {
 	return nil
 }
 
+func actionFlag(usage string) cli.Flag {
+	return &cli.StringFlag{Name: "action", Usage: usage, Value: string(restore.ActionPause),
+		DefaultText: "pause; with --latest promote, for there is no target to wait at"}
+}
+
+func actionOf(c *cli.Context) (restore.Action, error) {
+	a := restore.Action(c.String("action"))
+	switch a {
+	case restore.ActionPause, restore.ActionPromote, restore.ActionShutdown:
+		return a, nil
+	}
+	return a, usagef("--action %q: it must be pause, promote or shutdown", a)
+}
+
 func restoreOptions(c *cli.Context) (restore.Options, error) {
 	o := restore.Options{
-		Action: restore.Action(c.String("action")), Standby: c.Bool("standby"), KeepArchiving: c.Bool("keep-archiving"),
+		Standby: c.Bool("standby"), KeepArchiving: c.Bool("keep-archiving"),
 		Jobs: c.Int("jobs"), Owner: c.String("owner"), Resume: c.Bool("start"),
 	}
 	if c.String("to") == "" {
@@ -164,10 +178,8 @@ func restoreOptions(c *cli.Context) (restore.Options, error) {
 	if o.To, err = filepath.Abs(c.String("to")); err != nil {
 		return o, err
 	}
-	switch o.Action {
-	case restore.ActionPause, restore.ActionPromote, restore.ActionShutdown:
-	default:
-		return o, usagef("--action %q: it must be pause, promote or shutdown", o.Action)
+	if o.Action, err = actionOf(c); err != nil {
+		return o, err
 	}
 	if c.Bool("latest") && !o.Standby && c.IsSet("action") && o.Action != restore.ActionPromote {
 		return o, usagef("--action %s needs a target: at the end of the WAL (--latest) PostgreSQL always opens the cluster for writing", o.Action)
