@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages whose programs the build and the tests run:
 # a C compiler for the race detector, lz4 and zstd to read objects
-# without Walden, mount for a disk that is soon full. Quick when all is there. Elsewhere than on Debian it only
+# without Walden, mount for a disk that is soon full, rclone to copy a bucket. Quick when all is there. Elsewhere than on Debian it only
 # says what is missing.
 #
 #	scripts/install-packages.sh [PROGRAM:PACKAGE...]     default: those
@@ -10,7 +10,7 @@
 
 # program:package
 wanted=("$@")
-[ $# -gt 0 ] || wanted=(gcc:gcc lz4:lz4 zstd:zstd mount:mount)
+[ $# -gt 0 ] || wanted=(gcc:gcc lz4:lz4 zstd:zstd mount:mount rclone:rclone)
 
 missing=()
 for pair in "${wanted[@]}"; do

@@ -81,6 +81,7 @@ func (e *environment) app() *cli.App {
 			e.planCommand(),
 			e.restoreCommand(),
 			e.extractCommand(),
+			e.drillCommand(),
 			e.verifyCommand(),
 			e.indexCommand(),
 			e.demoCommand(),

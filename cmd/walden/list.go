@@ -12,6 +12,7 @@ import (
 	"github.com/walden-pg/walden/replay/catalog"
 	"github.com/walden-pg/walden/replay/verify"
 	"github.com/walden-pg/walden/storage/repository"
+	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/archive"
 )
 
@@ -208,7 +209,7 @@ func renderLive(w io.Writer, d listDocument) {
 	var rows []table.Row
 	for _, t := range d.Timelines {
 		for _, l := range t.Live {
-			rows = append(rows, table.Row{t.ID, l.Segment, l.Start, l.End, l.Fragments, size(l.StoredBytes), liveState(l)})
+			rows = append(rows, table.Row{t.ID, l.Segment, l.Start, l.End, l.Fragments, size(l.StoredBytes), liveState(l, lastSwitch(d, t.ID))})
 		}
 	}
 	if len(rows) > 0 {
@@ -217,7 +218,20 @@ func renderLive(w io.Writer, d listDocument) {
 	}
 }
 
-func liveState(l catalog.Live) string {
+// lastSwitch is the last position at which a newer timeline left this one; 0: none has.
+func lastSwitch(d listDocument, tli wal.TimelineID) (last wal.LSN) {
+	for _, t := range d.Timelines {
+		if t.Parent == tli {
+			last = max(last, t.Switch)
+		}
+	}
+	return last
+}
+
+// liveState says what a segment in fragments is. Of one that newer timelines have
+// left behind it says from where on nobody followed: often, after a failover, nothing
+// lies there.
+func liveState(l catalog.Live, left wal.LSN) string {
 	state := "open"
 	switch {
 	case l.Broken != "":
@@ -227,8 +241,11 @@ func liveState(l catalog.Live) string {
 	case l.Complete:
 		state = "complete, not sealed yet"
 	}
-	if l.Stranded {
-		state += "; stranded: a newer timeline left this one before its end"
+	switch {
+	case l.Stranded && left < l.End:
+		state += fmt.Sprintf("; stranded: what lies behind %s is on no newer timeline", left)
+	case l.Stranded:
+		state += "; a newer timeline went on from its end"
 	}
 	return state
 }

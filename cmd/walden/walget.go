@@ -7,7 +7,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/walden-pg/walden/internal/config"
 	"github.com/walden-pg/walden/replay/tablespaces"
+	"github.com/walden-pg/walden/storage"
+	"github.com/walden-pg/walden/storage/overlay"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/archive"
 )
@@ -32,9 +35,10 @@ func (e *environment) walGetCommand() *cli.Command {
 			&cli.IntFlag{Name: "incarnation", Usage: incarnationFlagUsage, DefaultText: "that of the data directory it runs in, else the newest"},
 			&cli.BoolFlag{Name: "partial", Usage: "deliver a segment of which nothing better is archived from its .partial file: restore writes this where the target's timeline ends in one", DefaultText: "false"},
 			&cli.BoolFlag{Name: "standby", Usage: "after its retries a storage fault on a segment exits 1, so that a standby waits instead of dying", DefaultText: "false"},
-			&cli.BoolFlag{Name: "scratch", Usage: "refuse WAL that creates a tablespace outside of the data directory; extract asks for this", DefaultText: "false"},
+			&cli.BoolFlag{Name: "scratch", Usage: "refuse WAL that creates a tablespace outside of the data directory; extract and drill ask for this", DefaultText: "false"},
 			&cli.BoolFlag{Name: "spare-tablespaces", Usage: "refuse WAL that creates a tablespace where another cluster has files: restore writes this", DefaultText: "false"},
 			&cli.StringFlag{Name: "stop", Usage: "with the two before: recovery stops at the position `LSN`, and what lies behind it may be whatever it is", DefaultText: "none"},
+			&cli.StringFlag{Name: "overlay", Usage: "show the repository with the damage that `FILE` says; drill --scenario asks for this", DefaultText: "as it is", Hidden: true},
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 2 {
@@ -85,7 +89,15 @@ func (e *environment) walGet(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	repo, incs, err := t.openRepository(c.Context)
+	var open config.OpenOptions
+	if file := c.String("overlay"); file != "" {
+		damage, err := overlay.Read(file)
+		if err != nil {
+			return err
+		}
+		open.Wrap = func(s storage.Store) storage.Store { return overlay.New(s, damage) }
+	}
+	repo, incs, err := t.openRepositoryWith(c.Context, t.config.Repository, open)
 	if err != nil {
 		return err
 	}

@@ -69,6 +69,8 @@ type OpenOptions struct {
 	// Memory and Workers: see repository.Options.
 	Memory  int64
 	Workers int
+	// Wrap decorates the store; nil: it is used as it is.
+	Wrap func(storage.Store) storage.Store
 }
 
 // openStore returns the store that the section describes, with retries that are
@@ -130,6 +132,9 @@ func (r Repository) Open(ctx context.Context, log *slog.Logger, o OpenOptions) (
 	s, ro, err := r.prepare(ctx, log, o)
 	if err != nil {
 		return nil, err
+	}
+	if o.Wrap != nil {
+		s = o.Wrap(s)
 	}
 	return repository.Open(ctx, s, ro)
 }

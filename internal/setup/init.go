@@ -265,14 +265,16 @@ func ArchiveCommand(executable, configPath, cluster string) string {
 // HookCommand returns a shell command that runs walden as PostgreSQL's
 // archive_command or restore_command: rest is its part behind the global flags.
 func HookCommand(executable, configPath, cluster, rest string) string {
-	// A percent sign would start one of PostgreSQL's own escapes.
-	quote := func(s string) string { return strings.ReplaceAll(shellQuote(s), "%", "%%") }
-	parts := []string{quote(executable)}
+	parts := []string{HookArgument(executable)}
 	if configPath != "" {
-		parts = append(parts, "--config", quote(configPath))
+		parts = append(parts, "--config", HookArgument(configPath))
 	}
-	return strings.Join(append(parts, "--cluster", quote(cluster), rest), " ")
+	return strings.Join(append(parts, "--cluster", HookArgument(cluster), rest), " ")
 }
+
+// HookArgument writes a word of such a command: for the shell, and without a percent sign that
+// would start one of PostgreSQL's own escapes.
+func HookArgument(s string) string { return strings.ReplaceAll(shellQuote(s), "%", "%%") }
 
 // shellQuote quotes s for /bin/sh where it needs it.
 func shellQuote(s string) string {

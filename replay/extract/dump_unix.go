@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/walden-pg/walden/replay/scratch"
 )
 
 // checkOutput refuses a place for the output at which something is, or could not be.
@@ -76,8 +78,8 @@ func (x *extraction) dump(ctx context.Context) error {
 
 // temporary is the name of an output until it is complete.
 func (x *extraction) temporary() (string, error) {
-	temp := filepath.Join(filepath.Dir(x.Output), "."+filepath.Base(x.Output)+outputMark+rand.Text()[:8])
-	return temp, x.scratch.note(temp)
+	temp := filepath.Join(filepath.Dir(x.Output), "."+filepath.Base(x.Output)+scratch.OutputMark+rand.Text()[:8])
+	return temp, x.scratch.Note(temp)
 }
 
 func (x *extraction) dumpFile(ctx context.Context, database, role string) (err error) {
@@ -187,16 +189,7 @@ func (x *extraction) dumpCommand(ctx context.Context, database, role string, opt
 
 // client is a program of PostgreSQL's in an environment that says nothing to it.
 func (x *extraction) client(ctx context.Context, program string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, x.program(program), args...)
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "PG") && !strings.HasPrefix(v, "LC_") && !strings.HasPrefix(v, "LANG") {
-			cmd.Env = append(cmd.Env, v)
-		}
-	}
-	cmd.Env = append(cmd.Env, "LC_ALL=C")
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 10 * time.Second
-	return cmd
+	return scratch.Client(ctx, x.BinDir, program, args...)
 }
 
 // dumpFailed makes an error of how pg_dump has ended.

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/walden-pg/walden/replay/databases"
+	"github.com/walden-pg/walden/replay/scratch"
 )
 
 // guard makes sure that no relation is dumped that was left out. pg_dump itself is
@@ -31,7 +32,7 @@ func (x *extraction) guard(ctx context.Context, d databases.Database, role strin
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	list := strings.Join(selected, ",")
-	rows, err := query(ctx, conn, "WITH wanted AS (SELECT oid, reltoastrelid FROM pg_catalog.pg_class WHERE oid = ANY ('{"+list+"}')) "+
+	rows, err := scratch.Query(ctx, conn, "WITH wanted AS (SELECT oid, reltoastrelid FROM pg_catalog.pg_class WHERE oid = ANY ('{"+list+"}')) "+
 		"SELECT DISTINCT pg_catalog.pg_relation_filenode(r)::text FROM (SELECT oid FROM wanted UNION SELECT reltoastrelid FROM wanted "+
 		"UNION SELECT indexrelid FROM pg_catalog.pg_index JOIN wanted ON indrelid = reltoastrelid) AS of (r) WHERE r <> 0")
 	if err != nil {
@@ -45,7 +46,7 @@ func (x *extraction) guard(ctx context.Context, d databases.Database, role strin
 	}
 	// What of them is in the server's memory must not be written any more when the
 	// file is gone.
-	if _, err := query(ctx, conn, "CHECKPOINT"); err != nil {
+	if _, err := scratch.Query(ctx, conn, "CHECKPOINT"); err != nil {
 		return fmt.Errorf("extract: %w", err)
 	}
 	return x.removeHollow()
@@ -100,11 +101,11 @@ func (x *extraction) removeHollow() error {
 			return err
 		})
 	}
-	if err := remove(filepath.Join(x.scratch.path("data"), "base"), "base/"); err != nil {
+	if err := remove(filepath.Join(x.scratch.Path(scratch.DataName), "base"), "base/"); err != nil {
 		return fmt.Errorf("extract: %w", err)
 	}
 	// In-place tablespaces lie in the data directory, the others in scratch.
-	for _, root := range []string{filepath.Join(x.scratch.path("data"), "pg_tblspc"), x.scratch.path("tablespaces")} {
+	for _, root := range []string{filepath.Join(x.scratch.Path(scratch.DataName), "pg_tblspc"), x.scratch.Path(scratch.TablespacesName)} {
 		if err := remove(root, "pg_tblspc/"); err != nil {
 			return fmt.Errorf("extract: %w", err)
 		}

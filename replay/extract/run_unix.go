@@ -17,8 +17,11 @@ import (
 	"github.com/walden-pg/walden/replay/databases"
 	"github.com/walden-pg/walden/replay/recovery"
 	"github.com/walden-pg/walden/replay/restore"
-	"github.com/walden-pg/walden/wal/control"
+	"github.com/walden-pg/walden/replay/scratch"
 )
+
+// kind is that of the scratch directories here.
+const kind = "extract"
 
 // extraction is one run.
 type extraction struct {
@@ -33,7 +36,7 @@ type extraction struct {
 	whole   bool
 	leftOut bool // some were not
 	renamed bool // the database was found under another name
-	scratch *scratch
+	scratch *scratch.Dir
 	result  *Result
 }
 
@@ -154,7 +157,7 @@ func (x *extraction) choose(wanted ...string) (err error) {
 // attempt does everything in one scratch directory.
 func (x *extraction) attempt(ctx context.Context) (err error) {
 	x.result = &Result{Warnings: x.result.Warnings}
-	removed, sweepErr := sweep(x.Scratch, x.BinDir)
+	removed, sweepErr := scratch.Sweep(x.Scratch, kind, x.BinDir)
 	for _, path := range removed {
 		x.result.Warnings = append(x.result.Warnings, "removed what an extraction that was killed had left: "+path)
 	}
@@ -170,10 +173,10 @@ func (x *extraction) attempt(ctx context.Context) (err error) {
 	} else {
 		x.leftOut = false
 	}
-	if x.scratch, err = makeScratch(x.Scratch); err != nil {
+	if x.scratch, err = scratch.Make(x.Scratch, kind); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, x.scratch.remove(x.BinDir)) }()
+	defer func() { err = errors.Join(err, x.scratch.Remove(x.BinDir)) }()
 	restored, err := x.restore(ctx)
 	if err != nil {
 		return err
@@ -186,13 +189,13 @@ func (x *extraction) attempt(ctx context.Context) (err error) {
 
 func (x *extraction) restore(ctx context.Context) (*restore.Result, error) {
 	o := restore.Options{
-		To: x.scratch.path("data"), Tablespaces: map[string]string{}, Jobs: x.Jobs, RestoreCommand: x.RestoreCommand,
+		To: x.scratch.Path(scratch.DataName), Tablespaces: map[string]string{}, Jobs: x.Jobs, RestoreCommand: x.RestoreCommand,
 		Action: restore.ActionPromote, Databases: x.choice, Logger: x.log,
 		Progress: func(p restore.Progress) { x.report(Restoring, p.Bytes, p.TotalBytes) },
 	}
 	for _, ts := range x.manifest.Tablespaces {
 		if !ts.InPlace {
-			o.Tablespaces[ts.Location] = filepath.Join(x.scratch.path("tablespaces"), strconv.FormatUint(uint64(ts.OID), 10))
+			o.Tablespaces[ts.Location] = filepath.Join(x.scratch.Path(scratch.TablespacesName), strconv.FormatUint(uint64(ts.OID), 10))
 		}
 	}
 	res, err := restore.Run(ctx, x.Repo, x.Plan, o)
@@ -204,19 +207,15 @@ func (x *extraction) restore(ctx context.Context) (*restore.Result, error) {
 	return res, nil
 }
 
-// private is the server's pg_hba.conf: its socket can be reached by its user (and
-// root) alone.
-const private = "# written by walden: the socket is for the user of the server alone\nlocal all all trust\n"
-
 func (x *extraction) replay(ctx context.Context, restored *restore.Result) (*recovery.Outcome, error) {
-	settings, err := x.settings(restored.Directory)
+	settings, err := scratch.Settings(restored.Directory, x.manifest.Major, x.Plan.Minimums, x.Set)
 	if err != nil {
 		return nil, err
 	}
 	// Who may connect is not known before the server is: its log tells how far it is.
 	o := recovery.Options{
 		Directory: restored.Directory, ConfigDirectory: restored.ConfigDirectory, BinDir: x.BinDir,
-		HBA: private, Settings: settings, Expect: x.Expect, Whole: x.choice.MustBeWhole, TellLater: true, Logger: x.log,
+		HBA: scratch.HBA, Settings: settings, Expect: x.Expect, Whole: x.choice.MustBeWhole, TellLater: true, Logger: x.log,
 		Progress: func(p recovery.Progress) {
 			if p.Start == 0 || p.LSN < p.Start || p.End <= p.Start {
 				x.report(Replaying, 0, 0)
@@ -243,41 +242,6 @@ func (x *extraction) replay(ctx context.Context, restored *restore.Result) (*rec
 		return outcome, fmt.Errorf("extract: the server in scratch is %q after recovery, and should be open", outcome.State)
 	}
 	return outcome, nil
-}
-
-// settings keep the server in scratch small, and to itself. What the WAL demands of
-// it comes from pg_control and from the plan.
-func (x *extraction) settings(directory string) (map[string]string, error) {
-	c, err := control.ReadDirectory(directory)
-	if err != nil {
-		return nil, fmt.Errorf("extract: %w", err)
-	}
-	least := map[string]int{
-		"max_connections": int(c.Settings.MaxConnections), "max_worker_processes": int(c.Settings.MaxWorkerProcesses),
-		"max_wal_senders": int(c.Settings.MaxWALSenders), "max_prepared_transactions": int(c.Settings.MaxPreparedXacts),
-		"max_locks_per_transaction": int(c.Settings.MaxLocksPerXact),
-	}
-	for _, s := range x.Plan.Minimums {
-		if n, err := strconv.Atoi(s.Value); err == nil {
-			least[s.Name] = max(least[s.Name], n)
-		}
-	}
-	m := map[string]string{
-		"fsync": "off", "synchronous_commit": "off", "autovacuum": "off", "shared_buffers": "256MB", "huge_pages": "off",
-		"unix_socket_permissions": "0700", "bonjour": "off",
-		// Libraries may start workers, which would do here what they do there.
-		"shared_preload_libraries": "", "session_preload_libraries": "", "local_preload_libraries": "",
-	}
-	if x.manifest.Major >= 17 {
-		m["event_triggers"] = "off" // those on login would run for pg_dump
-	}
-	for name, n := range least {
-		m[name] = strconv.Itoa(n)
-	}
-	for name, value := range x.Set {
-		m[name] = value
-	}
-	return m, nil
 }
 
 // withoutLogFile prints the server's words that matter, whose file goes with scratch.

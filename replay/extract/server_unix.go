@@ -4,16 +4,14 @@ package extract
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os/user"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/walden-pg/walden/replay/databases"
+	"github.com/walden-pg/walden/replay/scratch"
 )
 
 // locate finds the database to dump among those that there are at the stop, and
@@ -24,7 +22,7 @@ func (x *extraction) locate(ctx context.Context) (d databases.Database, role str
 		return d, "", err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	rows, err := query(ctx, conn, "SELECT oid::text, datname, datallowconn::text FROM pg_catalog.pg_database ORDER BY datname")
+	rows, err := scratch.Query(ctx, conn, "SELECT oid::text, datname, datallowconn::text FROM pg_catalog.pg_database ORDER BY datname")
 	if err != nil {
 		return d, "", fmt.Errorf("extract: list of the databases: %w", err)
 	}
@@ -49,7 +47,7 @@ func (x *extraction) locate(ctx context.Context) (d databases.Database, role str
 		return d, "", fmt.Errorf("extract: database %q was created after the backup from one whose files were left out (%s): restore everything to get at it", d.Name, p.First)
 	}
 	if row[2] != "true" {
-		if _, err := query(ctx, conn, "ALTER DATABASE "+quoteIdentifier(d.Name)+" ALLOW_CONNECTIONS true"); err != nil {
+		if _, err := scratch.Query(ctx, conn, "ALTER DATABASE "+scratch.QuoteIdentifier(d.Name)+" ALLOW_CONNECTIONS true"); err != nil {
 			return d, "", fmt.Errorf("extract: %w", err)
 		}
 	}
@@ -85,11 +83,6 @@ func (x *extraction) pick(rows [][]string) ([]string, error) {
 func (x *extraction) enter(ctx context.Context) (*pgconn.PgConn, string, error) {
 	roles := slices.Clone(x.contents.Superusers)
 	slices.Reverse(roles)
-	for _, name := range []string{"postgres", systemUser()} {
-		if name != "" && !slices.Contains(roles, name) {
-			roles = append(roles, name)
-		}
-	}
 	var names []string
 	for _, d := range slices.Concat(x.choice.Chosen, x.choice.Templates) {
 		if d.Name != "" && !slices.Contains(names, d.Name) {
@@ -99,65 +92,15 @@ func (x *extraction) enter(ctx context.Context) (*pgconn.PgConn, string, error) 
 	if x.wanted != "" && !slices.Contains(names, x.wanted) {
 		names = append(names, x.wanted)
 	}
-	var errs []error
-	for _, name := range names {
-		for _, role := range roles {
-			conn, err := x.connect(ctx, name, role)
-			if err == nil {
-				super, err := query(ctx, conn, "SELECT rolsuper::text FROM pg_catalog.pg_roles WHERE rolname = current_user")
-				if err == nil && len(super) == 1 && super[0][0] == "true" {
-					return conn, role, nil
-				}
-				errs = append(errs, fmt.Errorf("role %q is no superuser", role), err)
-				_ = conn.Close(ctx) // it is of no use
-				continue
-			}
-			errs = append(errs, err)
-			if ctx.Err() != nil {
-				return nil, "", ctx.Err()
-			}
-		}
+	conn, role, err := scratch.Enter(ctx, x.result.Recovery.Server, names, roles, nil)
+	if err != nil {
+		return nil, "", fmt.Errorf("extract: %w", err)
 	}
-	return nil, "", fmt.Errorf("extract: no way into the server in scratch: %w", errors.Join(errs...))
-}
-
-func systemUser() string {
-	if u, err := user.Current(); err == nil {
-		return u.Username
-	}
-	return ""
+	return conn, role, nil
 }
 
 func (x *extraction) connect(ctx context.Context, database, role string) (*pgconn.PgConn, error) {
-	config, err := pgconn.ParseConfig("sslmode=disable application_name=walden")
-	if err != nil {
-		return nil, fmt.Errorf("extract: environment for a connection: %w", err)
-	}
-	server := x.result.Recovery.Server
-	config.Host, config.Port = server.SocketDirectory, uint16(server.Port)
-	config.User, config.Database = role, database
-	config.Fallbacks, config.TLSConfig = nil, nil
-	config.ValidateConnect, config.AfterConnect = nil, nil
-	return pgconn.ConnectConfig(ctx, config)
-}
-
-// query returns the rows of one statement as text; NULL is empty.
-func query(ctx context.Context, conn *pgconn.PgConn, sql string) ([][]string, error) {
-	results, err := conn.Exec(ctx, sql).ReadAll()
-	if err != nil {
-		return nil, err
-	}
-	var rows [][]string
-	for _, r := range results {
-		for _, raw := range r.Rows {
-			row := make([]string, len(raw))
-			for i, v := range raw {
-				row[i] = string(v)
-			}
-			rows = append(rows, row)
-		}
-	}
-	return rows, nil
+	return scratch.Connect(ctx, x.result.Recovery.Server, database, role, nil)
 }
 
 // releaseLocks rolls back the database's prepared transactions: they may hold locks
@@ -168,22 +111,9 @@ func (x *extraction) releaseLocks(ctx context.Context, database, role string) er
 		return fmt.Errorf("extract: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	rows, err := query(ctx, conn, "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database() ORDER BY prepared")
+	x.result.RolledBack, err = scratch.RollBackPrepared(ctx, conn)
 	if err != nil {
-		return fmt.Errorf("extract: prepared transactions: %w", err)
-	}
-	for _, r := range rows {
-		if _, err := query(ctx, conn, "ROLLBACK PREPARED "+quoteLiteral(r[0])); err != nil {
-			return fmt.Errorf("extract: prepared transaction %q: %w", r[0], err)
-		}
-		x.result.RolledBack = append(x.result.RolledBack, r[0])
+		return fmt.Errorf("extract: %w", err)
 	}
 	return nil
-}
-
-func quoteIdentifier(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
-
-// quoteLiteral writes a string constant whatever standard_conforming_strings is.
-func quoteLiteral(s string) string {
-	return " E'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 }

@@ -16,6 +16,8 @@ type owner struct {
 	name     string
 	home     string
 	groups   []uint32
+	// wrapped: programs are started as the caller, see Options.Wrapped.
+	wrapped bool
 }
 
 // ownerOf finds out who owns the data directory. Only root can run a server
@@ -78,7 +80,7 @@ func (o *owner) give(path string) error {
 // so that it survives us and our terminal.
 func (o *owner) attributes(detached bool) *syscall.SysProcAttr {
 	a := &syscall.SysProcAttr{Setsid: detached}
-	if o != nil {
+	if o != nil && !o.wrapped {
 		a.Credential = &syscall.Credential{Uid: o.uid, Gid: o.gid, Groups: o.groups}
 	}
 	return a
@@ -86,7 +88,7 @@ func (o *owner) attributes(detached bool) *syscall.SysProcAttr {
 
 // environment adds what a login of the owner would set.
 func (o *owner) environment(env []string) []string {
-	if o == nil {
+	if o == nil || o.wrapped {
 		return env
 	}
 	return append(env, "HOME="+o.home, "USER="+o.name, "LOGNAME="+o.name)

@@ -32,7 +32,12 @@ func Told(directory string) error {
 // StopLeftBehind stops the server that a run which was killed, or had TellLater set, has left on
 // o.Directory, if there is one, at once: the directory is going to be removed. Of the other options only BinDir counts. The error is a
 // *RunningError if the server there is another, or does not stop.
-func StopLeftBehind(ctx context.Context, o Options) error { return stopLeftBehind(ctx, o) }
+func StopLeftBehind(ctx context.Context, o Options) error { return stopRun(ctx, o, "immediate") }
+
+// ShutDown ends the server that a run which had TellLater set, or was killed, has left on
+// o.Directory, if there is one, so that its files are as after any shutdown. Of the other options only
+// BinDir counts. The error is a *RunningError if the server there is another, or does not stop.
+func ShutDown(ctx context.Context, o Options) error { return stopRun(ctx, o, "fast") }
 
 // Options say what to run and how.
 type Options struct {
@@ -41,6 +46,9 @@ type Options struct {
 	Directory string
 	// BinDir is where the server's programs are; empty: they are looked for.
 	BinDir string
+	// Wrapped says that the programs in BinDir are wrappers that run the real ones elsewhere, as
+	// the owner of the directory: they are started as the caller.
+	Wrapped bool
 	// ConfigDirectory holds postgresql.conf, pg_hba.conf and pg_ident.conf of a
 	// cluster that keeps them outside its data directory; empty:
 	// Directory + ".config", if that exists.

@@ -8,4 +8,4 @@ func run(context.Context, Options) (*Outcome, error) {
 	return nil, ErrUnsupported
 }
 
-func stopLeftBehind(context.Context, Options) error { return ErrUnsupported }
+func stopRun(context.Context, Options, string) error { return ErrUnsupported }

@@ -70,10 +70,13 @@ func prepare(ctx context.Context, o Options) (*setup, error) {
 	if s.owner, err = ownerOf(directory); err != nil {
 		return nil, err
 	}
+	if s.owner != nil {
+		s.owner.wrapped = o.Wrapped
+	}
 	if s.binDir, err = FindBinaries(ctx, s.major, o.BinDir); err != nil {
 		return nil, err
 	}
-	if err := s.endEarlier(ctx, "fast"); err != nil {
+	if err := s.endEarlier(ctx, "fast", o.Wrapped); err != nil {
 		return nil, err
 	}
 	if s.control, err = control.ReadDirectory(directory); err != nil {

@@ -47,8 +47,8 @@ func (s *setup) newestHistory() wal.TimelineID {
 	return newest
 }
 
-// stopLeftBehind is StopLeftBehind.
-func stopLeftBehind(ctx context.Context, o Options) error {
+// stopRun is ShutDown and StopLeftBehind; mode is pg_ctl's.
+func stopRun(ctx context.Context, o Options, mode string) error {
 	running, alive := RunningServer(o.Directory)
 	if !alive {
 		return nil
@@ -67,10 +67,13 @@ func stopLeftBehind(ctx context.Context, o Options) error {
 	if s.owner, err = ownerOf(o.Directory); err != nil {
 		return err
 	}
+	if s.owner != nil {
+		s.owner.wrapped = o.Wrapped
+	}
 	if s.binDir, err = FindBinaries(ctx, s.major, o.BinDir); err != nil {
 		return err
 	}
-	if err := s.endEarlier(ctx, "immediate"); err != nil {
+	if err := s.endEarlier(ctx, mode, o.Wrapped); err != nil {
 		return err
 	}
 	if s.runDir = running.SocketDirectory; strings.HasPrefix(filepath.Base(s.runDir), temporaryRun) {
@@ -87,12 +90,15 @@ func (s *Server) socket() string {
 // endEarlier stops a server that a run which was killed has left behind. The
 // error is a *RunningError if the server is another, or does not stop. mode is
 // pg_ctl's.
-func (s *setup) endEarlier(ctx context.Context, mode string) error {
+func (s *setup) endEarlier(ctx context.Context, mode string, wrapped bool) error {
 	running, alive := RunningServer(s.directory)
 	if !alive {
 		return nil
 	}
 	refused := &RunningError{s.directory, *running}
+	if running.PID <= 1 && !wrapped {
+		return refused // a server in a container, which pg_ctl would look for out here
+	}
 	if !exists(filepath.Join(s.directory, UnfinishedName)) {
 		return refused
 	}

@@ -123,6 +123,9 @@ func (v verdict) String() string {
 // once an earlier verification has seen the object. What the quick form finds, and
 // what is found without an earlier one, is the table of docs/guide.md.
 func TestEveryDamageOfEveryKind(t *testing.T) {
+	if testing.Short() {
+		t.Skip("hundreds of verifications take minutes under the race detector; the tests beside it run the same code")
+	}
 	w := newWorld(t)
 	for range 4 {
 		run(t, w.store, options())
