@@ -169,6 +169,7 @@ type stretch struct {
 // a timeline branches off, and the segment before that.
 type branch struct {
 	pending *pending
+	kept    wal.LSN // scan.kept
 	before  *index.Index
 	aliases map[record.Relation]*Relation
 }

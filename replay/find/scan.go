@@ -26,7 +26,7 @@ type scan struct {
 
 	pending *pending
 	last    time.Time // of the last record that had one
-	kept    wal.LSN   // of the last commit or prepare
+	kept    wal.LSN   // of the last commit or prepare, of any transaction
 	ix      *index.Index
 }
 
@@ -132,22 +132,24 @@ func (s *scan) transaction(t index.Transaction) error {
 		delete(s.pending.prepared, t.XID)
 	}
 	w := s.pending.take(t.XID, subxacts)
+	committed := t.Kind == index.Commit || t.Kind == index.CommitPrepared
+	if committed {
+		// Whatever is asked for, what others committed is not to be given up.
+		defer func() { s.kept = t.LSN }()
+	}
 	if s.o.XID != 0 && !t.Is(s.o.XID) {
-		committed := t.Kind == index.Commit || t.Kind == index.CommitPrepared
 		if committed && t.Detail != nil && len(t.Detail.Files) > 0 {
 			s.classifier.classify(t.LSN, w, t.Detail) // whose the new files are
 		}
 		return nil
 	}
-	if t.Kind == index.Abort || t.Kind == index.AbortPrepared {
-		if !s.wanted[Abort] {
-			return nil
-		}
-		return s.tell(s.event(t, Abort, "rolled back"))
+	if committed {
+		return s.commit(t, w)
 	}
-	err := s.commit(t, w)
-	s.kept = t.LSN
-	return err
+	if !s.wanted[Abort] {
+		return nil
+	}
+	return s.tell(s.event(t, Abort, "rolled back"))
 }
 
 // event is that of a transaction's record, without actions.
