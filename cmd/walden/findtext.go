@@ -124,7 +124,7 @@ func alike(a, b find.Action) bool {
 func actionLine(ev find.Event, a find.Action) string {
 	text := a.Text
 	if ev.Incomplete && a.Rows > 0 {
-		text += ", or more: it may have begun before the WAL that is here"
+		text += ", or more: not all that it did is known"
 	}
 	return text
 }

@@ -33,8 +33,9 @@ type Event struct {
 	Text string `json:"text"`
 	// Actions are what a transaction did, as far as it was asked for, weightiest first.
 	Actions []Action `json:"actions"`
-	// Incomplete: the transaction may have begun before the WAL that was read, so
-	// that it may have changed more rows.
+	// Incomplete: not all that the transaction did is known, so that it may have changed more
+	// rows: it may have begun before the WAL that was read, or of its record, which is
+	// very long, only the beginning is known.
 	Incomplete bool `json:"incomplete,omitempty"`
 	// Before and After are what to restore to.
 	Before Target `json:"before"`
@@ -60,6 +61,8 @@ type Action struct {
 	Uncertain bool `json:"uncertain,omitempty"`
 	// Text is the action in words: dropped table public.orders.
 	Text string `json:"text"`
+
+	unnamed bool // it was done to relations that are not known
 }
 
 // Relation is a table, an index or the like, by the numbers of its files and, as

@@ -81,6 +81,9 @@ type pending struct {
 	// those with ids below horizon may have begun earlier; horizon 0: any may.
 	known   bool
 	horizon uint32
+	// anonymous: a prepared transaction ended of which the index does not know which, for
+	// the number of its subtransactions and relations.
+	anonymous bool
 	// forgotten counts those given up for maxPending.
 	forgotten int
 }

@@ -131,6 +131,9 @@ func (s *scan) transaction(t index.Transaction) error {
 		}
 		delete(s.pending.prepared, t.XID)
 	}
+	if t.XID == 0 {
+		s.pending.anonymous = true
+	}
 	w := s.pending.take(t.XID, subxacts)
 	committed := t.Kind == index.Commit || t.Kind == index.CommitPrepared
 	if committed {
@@ -173,7 +176,8 @@ func (s *scan) commit(t index.Transaction, w *work) error {
 	if e.DatabaseOID == 0 {
 		e.DatabaseOID = w.database()
 	}
-	e.Incomplete = s.pending.early(t.XID) && slices.ContainsFunc(e.Actions, func(a Action) bool { return a.Rows > 0 })
+	changes := slices.ContainsFunc(e.Actions, func(a Action) bool { return a.Rows > 0 })
+	e.Incomplete = changes && (s.pending.early(t.XID) || t.Detail != nil && t.Detail.Truncated)
 	before := t.LSN
 	for _, l := range w.storage {
 		before = min(before, s.firstEffect(l))
@@ -190,7 +194,7 @@ func (s *scan) commit(t index.Transaction, w *work) error {
 
 // locks reports whether what was done takes an AccessExclusiveLock.
 func (a Action) locks() bool {
-	return a.Relation != nil && (a.Kind == Drop || a.Kind == Truncate || a.Kind == Rewrite)
+	return (a.Relation != nil || a.unnamed) && (a.Kind == Drop || a.Kind == Truncate || a.Kind == Rewrite)
 }
 
 // firstEffect is where what a landmark is part of first took effect.
@@ -222,7 +226,7 @@ func (s *scan) interesting(t index.Transaction, w *work) bool {
 	if s.o.XID != 0 || s.wanted[Commit] && s.o.Table.Empty() || len(w.storage) > 0 {
 		return true
 	}
-	if d := t.Detail; d != nil && len(d.Files)+len(d.Relations) > 0 {
+	if d := t.Detail; d != nil && (d.Truncated || len(d.Files)+len(d.Relations) > 0) {
 		return true
 	}
 	for _, e := range w.effects {
@@ -303,7 +307,11 @@ func (s *scan) finish() error {
 		if s.o.XID != 0 && s.o.XID != xid {
 			continue
 		}
-		if err := s.tell(s.event(t, Prepared, "prepared, and neither committed nor rolled back in the archived WAL")); err != nil {
+		text := "prepared, and neither committed nor rolled back in the archived WAL"
+		if s.pending.anonymous {
+			text = "prepared; whether it was committed or rolled back is not known: of the end of a transaction the WAL's index does not know which it was"
+		}
+		if err := s.tell(s.event(t, Prepared, text)); err != nil {
 			return err
 		}
 	}

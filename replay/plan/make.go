@@ -49,6 +49,9 @@ type decision struct {
 	needs Needs
 	// warnings are for the plan, whatever it becomes.
 	warnings []string
+	// cut are the records that were looked at for a transaction, and of which the index
+	// does not know all subtransactions, or not which transaction they are of.
+	cut []wal.LSN
 }
 
 func decide(s *catalog.Snapshot, t Target) (*Plan, Needs, error) {
