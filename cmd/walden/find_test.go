@@ -58,6 +58,33 @@ func TestFindActionLines(t *testing.T) {
 	}
 }
 
+// TestFindNameTime: a name that may have been another is told with its time.
+func TestFindNameTime(t *testing.T) {
+	var e find.Event
+	for i := range 5 {
+		a := tableAction(i, true)
+		at := time.Date(2026, 11, 22, 12, 0, i/4, 0, time.UTC)
+		a.Relation.NameTime, a.Relation.NameDoubt = &at, i > 0
+		e.Actions = append(e.Actions, a)
+	}
+	want := []string{
+		"dropped table sales.t0",
+		"dropped table sales.t1 (its name at 2026-11-22 12:00:00+00)", "dropped table sales.t2 (its name at 2026-11-22 12:00:00+00)",
+		"dropped table sales.t3 (its name at 2026-11-22 12:00:00+00)", "dropped table sales.t4 (its name at 2026-11-22 12:00:01+00)",
+	}
+	if d := cmp.Diff(want, actionLines(e)); d != "" {
+		t.Error(d)
+	}
+	for _, a := range e.Actions {
+		*a.Relation.NameTime = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	}
+	e.Actions[0].Relation.NameDoubt = true
+	want = []string{"dropped 5 tables of schema sales: t0, t1, t2, t3, t4 (their names at 2026-11-22 12:00:00+00)"}
+	if d := cmp.Diff(want, actionLines(e)); d != "" {
+		t.Error(d)
+	}
+}
+
 // collected is a findOutput that keeps what it is given.
 type collected struct{ xids []uint32 }
 

@@ -77,6 +77,11 @@ func (c *classifier) about(k Kind, r *Relation, verb string, a Action) {
 	if r.inner || !c.wanted[k] {
 		return
 	}
+	if doubt, renamed := c.names.renames.doubt(r, c.at); doubt && (renamed || k != Create) {
+		doubtful := *r
+		doubtful.NameDoubt, a.Uncertain = true, a.Uncertain || renamed
+		r = &doubtful
+	}
 	a.Kind, a.Relation = k, r
 	if a.Text = verb + " " + describe(r); a.Rows > 0 {
 		a.Text = verb + " " + r.Text
@@ -305,7 +310,7 @@ func (c *classifier) truncateRecord(r *Relation) bool {
 // transient relation; TRUNCATE only updates it.
 func (c *classifier) swapped() bool {
 	for rel, e := range c.work.effects {
-		if rel.Number == 1259 && e.Inserted > 0 && e.Deleted > 0 {
+		if rel.Number == pgClass && e.Inserted > 0 && e.Deleted > 0 {
 			return true
 		}
 	}

@@ -78,8 +78,13 @@ type Relation struct {
 	Name       string `json:"name,omitempty"`
 	// Type is table, index and so on.
 	Type string `json:"type,omitempty"`
-	// Known: a snapshot has its name.
-	Known bool `json:"known"`
+	// Known: a snapshot has its name. NameTime is when that was taken; nil: not known.
+	Known    bool       `json:"known"`
+	NameTime *time.Time `json:"name_time,omitempty"`
+	// NameDoubt: it may have had another name when it happened. Between the snapshot and then
+	// the WAL shows that a table or a schema of the database was renamed, in which case the
+	// action is Uncertain; or it was not read; or the snapshot is a later one.
+	NameDoubt bool `json:"name_doubt,omitempty"`
 	// Text is schema and name, quoted where SQL needs it, or numbers.
 	Text string `json:"text"`
 
@@ -88,6 +93,8 @@ type Relation struct {
 	folds bool // it is told with its owner
 	toast bool // it is a TOAST table or the index of one
 	inner bool // of the system or temporary
+
+	snapshot wal.LSN // of the snapshot that has its name
 }
 
 // Target is what to restore to.

@@ -172,6 +172,7 @@ type branch struct {
 	kept    wal.LSN // scan.kept
 	before  *index.Index
 	aliases map[record.Relation]*Relation
+	renames renames
 }
 
 // stretches are those asked for, each after the one it left.

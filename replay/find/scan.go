@@ -45,6 +45,9 @@ func (s *scan) segment(ix *index.Index, joined *index.Joined) error {
 	s.ix = ix
 	s.classifier.major, _ = record.Major(ix.Magic)
 	s.names.forget()
+	if s.names.renames.since == 0 {
+		s.names.renames.since = ix.Segment.Start()
+	}
 	n := ix.Segment.Number
 	var crossing moments
 	if joined != nil && !joined.Overwritten {
@@ -111,6 +114,7 @@ func (s *scan) gap() {
 	forgotten := s.pending.forgotten
 	s.pending = newPending()
 	s.pending.forgotten = forgotten
+	s.names.renames.since = 0
 }
 
 // transaction takes note of a transaction's record.
@@ -139,6 +143,7 @@ func (s *scan) transaction(t index.Transaction) error {
 	if committed {
 		// Whatever is asked for, what others committed is not to be given up.
 		defer func() { s.kept = t.LSN }()
+		s.names.renames.commit(t, w, s.ix.Omitted.Effects == 0)
 	}
 	if s.o.XID != 0 && !t.Is(s.o.XID) {
 		if committed && t.Detail != nil && len(t.Detail.Files) > 0 {
