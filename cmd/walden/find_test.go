@@ -85,6 +85,20 @@ func TestFindNameTime(t *testing.T) {
 	}
 }
 
+// TestFindForgotten: what was given up is told, and is a finding.
+func TestFindForgotten(t *testing.T) {
+	for n, want := range map[int]string{0: "", 1: "GIVEN UP: what 1 transaction had done", 3: "GIVEN UP: what 3 transactions had done"} {
+		var out bytes.Buffer
+		tail := findTail{Summary: &find.Summary{Forgotten: n}, Snapshots: 1}
+		if err := (&findText{w: &out}).end(tail, find.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		if tail.incomplete() != (n > 0) || !strings.Contains(out.String(), want) || strings.Contains(out.String(), "GIVEN UP") != (n > 0) {
+			t.Errorf("%d: %q", n, out.String())
+		}
+	}
+}
+
 // collected is a findOutput that keeps what it is given.
 type collected struct{ xids []uint32 }
 

@@ -160,6 +160,9 @@ func (f *findText) end(t findTail, o find.Options) error {
 	if t.Omitted > 0 {
 		fmt.Fprintf(&b, "The indexes leave out %d small changes, of at most %d rows of a table in a segment.\n", t.Omitted, t.LargestOmitted)
 	}
+	if t.Forgotten > 0 {
+		fmt.Fprintf(&b, "GIVEN UP: what %s had done that had not ended, to bound memory: what they did until then is not known\n", counted(uint64(t.Forgotten), "transaction"))
+	}
 	if t.Snapshots == 0 {
 		b.WriteString("There is no snapshot of names: `walden backup` and `walden stream` take them.\n")
 	}

@@ -64,6 +64,10 @@ func (c *classifier) classify(at wal.LSN, w *work, d *index.Detail) []Action {
 		c.created, c.transient, c.replaced, c.nameless, c.pairs = c.made(nil), nil, nil, nil, nil
 	}
 	c.leftOut()
+	if w.partial {
+		c.more("may have dropped, replaced or changed more: what it did at first was given up to bound memory",
+			Drop, Truncate, Rewrite, Delete, Update, Insert)
+	}
 	c.creations()
 	c.changes()
 	slices.SortStableFunc(c.actions, func(a, b Action) int { return cmp.Compare(a.Kind.weight(), b.Kind.weight()) })
@@ -193,7 +197,7 @@ func (c *classifier) sortFile(f record.Relation) {
 	case r.Known && (c.tellsDrops() || c.remade(r)):
 		c.replaced, c.old = append(c.replaced, r), append(c.old, f)
 	case r.Known:
-		c.dropped[id] = &drop{relation: r, files: 1, guessed: c.major >= 15}
+		c.dropped[id] = &drop{relation: r, files: 1, guessed: c.major >= 15 || c.work.partial}
 	default:
 		c.nameless, c.old = append(c.nameless, f), append(c.old, f)
 	}

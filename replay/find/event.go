@@ -33,9 +33,9 @@ type Event struct {
 	Text string `json:"text"`
 	// Actions are what a transaction did, as far as it was asked for, weightiest first.
 	Actions []Action `json:"actions"`
-	// Incomplete: not all that the transaction did is known, so that it may have changed more
-	// rows: it may have begun before the WAL that was read, or of its record, which is
-	// very long, only the beginning is known.
+	// Incomplete: not all that the transaction did is known, so that it may have done more: it
+	// may have begun before the WAL that was read, of its record, which is very long, only the
+	// beginning is known, or it was given up for a while to bound memory (Summary.Forgotten).
 	Incomplete bool `json:"incomplete,omitempty"`
 	// Before and After are what to restore to.
 	Before Target `json:"before"`

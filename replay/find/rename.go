@@ -50,7 +50,7 @@ func (n *renames) commit(t index.Transaction, w *work, all bool) {
 			n.note(database, t.LSN)
 		}
 	}
-	if t.Detail != nil && t.Detail.Truncated {
+	if w.partial || t.Detail != nil && t.Detail.Truncated {
 		n.note(t.Database, t.LSN)
 	}
 }

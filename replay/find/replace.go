@@ -141,6 +141,8 @@ func (c *classifier) replacements() {
 			continue // with its table; or not replaced at all
 		}
 		k, certain := c.replacement(r, len(tables))
+		// What would tell may have been given up.
+		certain = certain && (!c.work.partial || c.truncateRecord(r))
 		verb := "truncated"
 		switch {
 		case !certain && c.cut():

@@ -182,16 +182,16 @@ func (s *scan) commit(t index.Transaction, w *work) error {
 		e.DatabaseOID = w.database()
 	}
 	changes := slices.ContainsFunc(e.Actions, func(a Action) bool { return a.Rows > 0 })
-	e.Incomplete = changes && (s.pending.early(t.XID) || t.Detail != nil && t.Detail.Truncated)
+	e.Incomplete = w.partial || changes && (s.pending.early(t.XID) || t.Detail != nil && t.Detail.Truncated)
 	before := t.LSN
 	for _, l := range w.storage {
 		before = min(before, s.firstEffect(l))
 	}
 	switch {
-	case w.lock != 0 && w.lock > s.kept && !s.pending.early(t.XID):
+	case w.lock != 0 && w.lock > s.kept && !s.pending.early(t.XID) && !w.partial:
 		// Nobody committed since it took its locks: without them no less is there.
 		before = min(before, w.lock)
-	case w.lock != 0 && w.lock < before, w.lock == 0 && slices.ContainsFunc(e.Actions, Action.locks):
+	case w.lock != 0 && w.lock < before, (w.lock == 0 || w.partial) && slices.ContainsFunc(e.Actions, Action.locks):
 		e.Before.Locked = true
 	}
 	return s.tellFrom(e, before)
@@ -228,7 +228,7 @@ func (w *work) database() uint32 {
 
 // interesting is a quick look at whether a commit can be told of.
 func (s *scan) interesting(t index.Transaction, w *work) bool {
-	if s.o.XID != 0 || s.wanted[Commit] && s.o.Table.Empty() || len(w.storage) > 0 {
+	if s.o.XID != 0 || w.partial || s.wanted[Commit] && s.o.Table.Empty() || len(w.storage) > 0 {
 		return true
 	}
 	if d := t.Detail; d != nil && (d.Truncated || len(d.Files)+len(d.Relations) > 0) {
