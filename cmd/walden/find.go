@@ -134,7 +134,7 @@ func (e *environment) find(c *cli.Context) error {
 	if err := out.end(tail, o); err != nil {
 		return err
 	}
-	if len(sum.Gaps) > 0 || len(tail.Unnamed) > 0 {
+	if tail.incomplete() {
 		return errFindings
 	}
 	return nil
@@ -190,6 +190,11 @@ type findTail struct {
 	Snapshots int `json:"name_snapshots"`
 	// Unnamed says which of them could not be read.
 	Unnamed []string `json:"name_problems"`
+}
+
+// incomplete reports whether something may have happened that is not told.
+func (t findTail) incomplete() bool {
+	return len(t.Gaps) > 0 || len(t.Unnamed) > 0 || t.Forgotten > 0
 }
 
 // findOutput shows events as they are found, and then the rest.

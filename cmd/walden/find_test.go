@@ -51,10 +51,51 @@ func TestFindActionLines(t *testing.T) {
 	want = []string{
 		"dropped 7 tables of schema sales: t0, t1, t2, t3, t4 and 2 more",
 		"dropped 9 relations of database shop that are in no name snapshot: 16384, 16385, 16386, 16387, 16388, 16389, 16390, 16391, and 1 more",
-		"deleted 5 rows from sales.t0, or more: it may have begun before the WAL that is here",
+		"deleted 5 rows from sales.t0, or more: not all that it did is known",
 	}
 	if d := cmp.Diff(want, actionLines(e)); d != "" {
 		t.Error(d)
+	}
+}
+
+// TestFindNameTime: a name that may have been another is told with its time.
+func TestFindNameTime(t *testing.T) {
+	var e find.Event
+	for i := range 5 {
+		a := tableAction(i, true)
+		at := time.Date(2026, 11, 22, 12, 0, i/4, 0, time.UTC)
+		a.Relation.NameTime, a.Relation.NameDoubt = &at, i > 0
+		e.Actions = append(e.Actions, a)
+	}
+	want := []string{
+		"dropped table sales.t0",
+		"dropped table sales.t1 (its name at 2026-11-22 12:00:00+00)", "dropped table sales.t2 (its name at 2026-11-22 12:00:00+00)",
+		"dropped table sales.t3 (its name at 2026-11-22 12:00:00+00)", "dropped table sales.t4 (its name at 2026-11-22 12:00:01+00)",
+	}
+	if d := cmp.Diff(want, actionLines(e)); d != "" {
+		t.Error(d)
+	}
+	for _, a := range e.Actions {
+		*a.Relation.NameTime = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	}
+	e.Actions[0].Relation.NameDoubt = true
+	want = []string{"dropped 5 tables of schema sales: t0, t1, t2, t3, t4 (their names at 2026-11-22 12:00:00+00)"}
+	if d := cmp.Diff(want, actionLines(e)); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestFindForgotten: what was given up is told, and is a finding.
+func TestFindForgotten(t *testing.T) {
+	for n, want := range map[int]string{0: "", 1: "GIVEN UP: what 1 transaction had done", 3: "GIVEN UP: what 3 transactions had done"} {
+		var out bytes.Buffer
+		tail := findTail{Summary: &find.Summary{Forgotten: n}, Snapshots: 1}
+		if err := (&findText{w: &out}).end(tail, find.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		if tail.incomplete() != (n > 0) || !strings.Contains(out.String(), want) || strings.Contains(out.String(), "GIVEN UP") != (n > 0) {
+			t.Errorf("%d: %q", n, out.String())
+		}
 	}
 }
 

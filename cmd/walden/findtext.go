@@ -90,6 +90,9 @@ func actionLines(ev find.Event) []string {
 		if n > shown {
 			line += fmt.Sprintf(" and %d more", n-shown)
 		}
+		if at := nameTime(group[0]); at != "" {
+			line += " (their names at " + at + ")"
+		}
 		lines = append(lines, line)
 	}
 	return lines
@@ -118,13 +121,25 @@ func unnamedLine(group []find.Action) string {
 func alike(a, b find.Action) bool {
 	return a.Rows == 0 && b.Rows == 0 && a.Kind == b.Kind && a.Uncertain == b.Uncertain && a.Relation != nil && b.Relation != nil &&
 		a.Relation.Known == b.Relation.Known && (a.Relation.Known || a.Relation.File != 0 && b.Relation.File != 0) && a.Relation.Schema == b.Relation.Schema && a.Relation.Type == b.Relation.Type &&
-		a.Relation.DatabaseOID == b.Relation.DatabaseOID
+		a.Relation.DatabaseOID == b.Relation.DatabaseOID && nameTime(a) == nameTime(b)
+}
+
+// nameTime is when a name was looked up that may have been another when it happened; "": it
+// was that one.
+func nameTime(a find.Action) string {
+	if r := a.Relation; r != nil && r.NameDoubt && r.NameTime != nil {
+		return plan.FormatTime(*r.NameTime)
+	}
+	return ""
 }
 
 func actionLine(ev find.Event, a find.Action) string {
 	text := a.Text
 	if ev.Incomplete && a.Rows > 0 {
-		text += ", or more: it may have begun before the WAL that is here"
+		text += ", or more: not all that it did is known"
+	}
+	if at := nameTime(a); at != "" {
+		text += " (its name at " + at + ")"
 	}
 	return text
 }
@@ -144,6 +159,9 @@ func (f *findText) end(t findTail, o find.Options) error {
 	}
 	if t.Omitted > 0 {
 		fmt.Fprintf(&b, "The indexes leave out %d small changes, of at most %d rows of a table in a segment.\n", t.Omitted, t.LargestOmitted)
+	}
+	if t.Forgotten > 0 {
+		fmt.Fprintf(&b, "GIVEN UP: what %s had done that had not ended, to bound memory: what they did until then is not known\n", counted(uint64(t.Forgotten), "transaction"))
 	}
 	if t.Snapshots == 0 {
 		b.WriteString("There is no snapshot of names: `walden backup` and `walden stream` take them.\n")

@@ -22,7 +22,7 @@ const targetExitCodes = `   0    done
    130  interrupted`
 
 const findExitCodes = `   0    done, whether or not something was found
-   1    failed, or WAL or names are missing or damaged in what was looked at
+   1    failed, or WAL or names are missing or damaged in what was looked at, or open transactions were given up to bound memory
    2    wrong usage
    4    no such repository, cluster or timeline
    130  interrupted`

@@ -46,6 +46,7 @@ type classifier struct {
 type drop struct {
 	relation *Relation
 	files    int
+	guessed  bool // its file went, and whether it did is not known
 }
 
 // classify tells what a transaction did that committed with the record at at.
@@ -63,6 +64,10 @@ func (c *classifier) classify(at wal.LSN, w *work, d *index.Detail) []Action {
 		c.created, c.transient, c.replaced, c.nameless, c.pairs = c.made(nil), nil, nil, nil, nil
 	}
 	c.leftOut()
+	if w.partial {
+		c.more("may have dropped, replaced or changed more: what it did at first was given up to bound memory",
+			Drop, Truncate, Rewrite, Delete, Update, Insert)
+	}
 	c.creations()
 	c.changes()
 	slices.SortStableFunc(c.actions, func(a, b Action) int { return cmp.Compare(a.Kind.weight(), b.Kind.weight()) })
@@ -75,6 +80,11 @@ func (c *classifier) add(a Action) { c.actions = append(c.actions, a) }
 func (c *classifier) about(k Kind, r *Relation, verb string, a Action) {
 	if r.inner || !c.wanted[k] {
 		return
+	}
+	if doubt, renamed := c.names.renames.doubt(r, c.at); doubt && (renamed || k != Create) {
+		doubtful := *r
+		doubtful.NameDoubt, a.Uncertain = true, a.Uncertain || renamed
+		r = &doubtful
 	}
 	a.Kind, a.Relation = k, r
 	if a.Text = verb + " " + describe(r); a.Rows > 0 {
@@ -187,14 +197,19 @@ func (c *classifier) sortFile(f record.Relation) {
 	case r.Known && (c.tellsDrops() || c.remade(r)):
 		c.replaced, c.old = append(c.replaced, r), append(c.old, f)
 	case r.Known:
-		c.dropped[id] = &drop{relation: r, files: 1}
+		c.dropped[id] = &drop{relation: r, files: 1, guessed: c.major >= 15 || c.work.partial}
 	default:
 		c.nameless, c.old = append(c.nameless, f), append(c.old, f)
 	}
 }
 
 // tellsDrops reports whether the record names all relations that went.
-func (c *classifier) tellsDrops() bool { return c.major >= 15 && c.detail.RelationsLeftOut == 0 }
+func (c *classifier) tellsDrops() bool { return c.major >= 15 && !c.cut() }
+
+// cut reports whether the lists of the record lack their end.
+func (c *classifier) cut() bool {
+	return c.detail.Truncated || c.detail.FilesLeftOut+c.detail.RelationsLeftOut > 0
+}
 
 // remade reports, for 14, whether a file was made that took the place of a
 // relation's: by a later snapshot, or because what was made can be nothing else.
@@ -253,7 +268,11 @@ func (c *classifier) drops() {
 		if d.relation.toast {
 			continue // its table was written anew, and has got another
 		}
-		c.about(Drop, d.relation, "dropped", Action{Files: d.files + owned[id.OID]})
+		verb := "dropped"
+		if d.guessed {
+			verb = "dropped, truncated or wrote anew,"
+		}
+		c.about(Drop, d.relation, verb, Action{Files: d.files + owned[id.OID], Uncertain: d.guessed})
 	}
 	for _, f := range c.nameless {
 		if len(c.created) > 0 && c.unnamed == 0 && c.tellsDrops() {
@@ -295,7 +314,7 @@ func (c *classifier) truncateRecord(r *Relation) bool {
 // transient relation; TRUNCATE only updates it.
 func (c *classifier) swapped() bool {
 	for rel, e := range c.work.effects {
-		if rel.Number == 1259 && e.Inserted > 0 && e.Deleted > 0 {
+		if rel.Number == pgClass && e.Inserted > 0 && e.Deleted > 0 {
 			return true
 		}
 	}
@@ -305,8 +324,20 @@ func (c *classifier) swapped() bool {
 // leftOut tells that lists were too long for the index.
 func (c *classifier) leftOut() {
 	n := max(c.detail.RelationsLeftOut, c.detail.FilesLeftOut)
-	if n > 0 && c.wanted[Drop] {
-		c.add(Action{Kind: Drop, Uncertain: true, Text: fmt.Sprintf("dropped or replaced %d more relations, which the index leaves out", n)})
+	if n > 0 {
+		c.more(fmt.Sprintf("dropped or replaced %d more relations, which the index leaves out", n), Drop, Truncate, Rewrite)
+	}
+	if c.detail.Truncated {
+		c.more("may have dropped, replaced or changed more: of its record, which is very long, only the beginning is known",
+			Drop, Truncate, Rewrite, Delete, Update, Insert)
+	}
+}
+
+// more adds an action of which it is not known what it was done to, of the first of the
+// kinds that is wanted.
+func (c *classifier) more(text string, of ...Kind) {
+	if i := slices.IndexFunc(of, func(k Kind) bool { return c.wanted[k] }); i >= 0 {
+		c.add(Action{Kind: of[i], Uncertain: true, Text: text, unnamed: true})
 	}
 }
 
@@ -325,6 +356,8 @@ func (c *classifier) creations() {
 		switch {
 		case c.transient[id], r.folds, r.Known && r.OID != rel.Number: // or in the place of another
 		case !r.Known && len(c.replaced)+len(c.nameless) > 0:
+		case !r.Known && c.cut(): // it may have taken the place of one that the record does not tell
+			c.about(Create, r, "created, or wrote anew,", Action{Uncertain: true})
 		default:
 			c.about(Create, r, "created", Action{})
 		}

@@ -171,6 +171,14 @@ func TestDropOfMany(t *testing.T) {
 		got[len(got)-1] != "drop: dropped or replaced 10 more relations, which the index leaves out ?" {
 		t.Error(got[0], got[2], got[len(got)-1])
 	}
+	pattern, err := find.ParsePattern("other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := "drop: dropped or replaced 10 more relations, which the index leaves out ?"
+	if list, _ := s.run(find.Options{Table: pattern}); !slices.Equal(brief(list), []string{left}) {
+		t.Errorf("one of those left out may be it: %q", brief(list))
+	}
 	if r := list[0].Actions[3].Relation; r.Known || r.OID != 20003 || r.File != 20003 {
 		t.Errorf("%+v", r)
 	}

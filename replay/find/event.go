@@ -33,8 +33,9 @@ type Event struct {
 	Text string `json:"text"`
 	// Actions are what a transaction did, as far as it was asked for, weightiest first.
 	Actions []Action `json:"actions"`
-	// Incomplete: the transaction may have begun before the WAL that was read, so
-	// that it may have changed more rows.
+	// Incomplete: not all that the transaction did is known, so that it may have done more: it
+	// may have begun before the WAL that was read, of its record, which is very long, only the
+	// beginning is known, or it was given up for a while to bound memory (Summary.Forgotten).
 	Incomplete bool `json:"incomplete,omitempty"`
 	// Before and After are what to restore to.
 	Before Target `json:"before"`
@@ -60,6 +61,8 @@ type Action struct {
 	Uncertain bool `json:"uncertain,omitempty"`
 	// Text is the action in words: dropped table public.orders.
 	Text string `json:"text"`
+
+	unnamed bool // it was done to relations that are not known
 }
 
 // Relation is a table, an index or the like, by the numbers of its files and, as
@@ -75,8 +78,13 @@ type Relation struct {
 	Name       string `json:"name,omitempty"`
 	// Type is table, index and so on.
 	Type string `json:"type,omitempty"`
-	// Known: a snapshot has its name.
-	Known bool `json:"known"`
+	// Known: a snapshot has its name. NameTime is when that was taken; nil: not known.
+	Known    bool       `json:"known"`
+	NameTime *time.Time `json:"name_time,omitempty"`
+	// NameDoubt: it may have had another name when it happened. Between the snapshot and then
+	// the WAL shows that a table or a schema of the database was renamed, in which case the
+	// action is Uncertain; or it was not read; or the snapshot is a later one.
+	NameDoubt bool `json:"name_doubt,omitempty"`
 	// Text is schema and name, quoted where SQL needs it, or numbers.
 	Text string `json:"text"`
 
@@ -85,6 +93,8 @@ type Relation struct {
 	folds bool // it is told with its owner
 	toast bool // it is a TOAST table or the index of one
 	inner bool // of the system or temporary
+
+	snapshot wal.LSN // of the snapshot that has its name
 }
 
 // Target is what to restore to.

@@ -17,6 +17,7 @@ type work struct {
 	storage []index.Landmark
 	lock    wal.LSN // where it first took an AccessExclusiveLock; 0: it took none
 	touched uint64  // number of the last segment with something of it
+	partial bool    // some of it was given up for maxPending
 }
 
 func (w *work) add(o *work) {
@@ -25,6 +26,7 @@ func (w *work) add(o *work) {
 	}
 	w.storage = append(w.storage, o.storage...)
 	w.locked(o.lock)
+	w.partial = w.partial || o.partial
 }
 
 func (w *work) locked(at wal.LSN) {
@@ -81,12 +83,20 @@ type pending struct {
 	// those with ids below horizon may have begun earlier; horizon 0: any may.
 	known   bool
 	horizon uint32
-	// forgotten counts those given up for maxPending.
+	// anonymous: a prepared transaction ended of which the index does not know which, for
+	// the number of its subtransactions and relations.
+	anonymous bool
+	// limit is maxPending.
+	limit int
+	// forgotten counts those given up for limit. lost are those of them that have not ended yet, as
+	// many as limit; lostMore: there are others.
 	forgotten int
+	lost      map[uint32]struct{}
+	lostMore  bool
 }
 
 func newPending() *pending {
-	return &pending{work: map[uint32]*work{}, invalid: map[uint32]wal.LSN{}, prepared: map[uint32]index.Transaction{}}
+	return &pending{limit: maxPending, lost: map[uint32]struct{}{}, work: map[uint32]*work{}, invalid: map[uint32]wal.LSN{}, prepared: map[uint32]index.Transaction{}}
 }
 
 // clone is for a timeline that branches off.
@@ -96,7 +106,8 @@ func (p *pending) clone() *pending {
 	for xid, w := range p.work {
 		c.work[xid] = w.clone()
 	}
-	c.invalid, c.prepared = maps.Clone(p.invalid), maps.Clone(p.prepared)
+	c.invalid, c.prepared, c.lost = maps.Clone(p.invalid), maps.Clone(p.prepared), maps.Clone(p.lost)
+	c.forgotten = 0 // they are counted where it branched off
 	return &c
 }
 
@@ -119,7 +130,7 @@ func (p *pending) effects(list []index.Effect, segment uint64) {
 		w.effect(e, e.Relation)
 		p.size += len(w.effects) - before
 	}
-	if p.size > maxPending {
+	if p.size > p.limit {
 		p.shrink()
 	}
 }
@@ -160,11 +171,16 @@ func (p *pending) take(xid uint32, subxacts []uint32) *work {
 			p.size -= w.size()
 			delete(p.work, xid)
 		}
+		if _, lost := p.lost[xid]; lost {
+			sum.partial = true
+			delete(p.lost, xid)
+		}
 	}
 	one(xid)
 	for _, sub := range subxacts {
 		one(sub)
 	}
+	sum.partial = sum.partial || p.lostMore
 	return sum
 }
 
@@ -187,6 +203,7 @@ func (p *pending) restarted(segment uint64) (ended []*work) {
 			delete(p.work, xid)
 		}
 	}
+	maps.DeleteFunc(p.lost, func(xid uint32, _ struct{}) bool { return !kept[xid] && p.work[xid] == nil })
 	return ended
 }
 
@@ -196,8 +213,13 @@ func (p *pending) shrink() {
 		return cmp.Or(cmp.Compare(p.work[a].touched, p.work[b].touched), cmp.Compare(a, b))
 	})
 	for _, xid := range list {
-		if p.size <= maxPending/2 {
+		if p.size <= p.limit/2 {
 			return
+		}
+		if len(p.lost) < p.limit {
+			p.lost[xid] = struct{}{}
+		} else {
+			p.lostMore = true
 		}
 		p.size -= p.work[xid].size()
 		delete(p.work, xid)

@@ -32,11 +32,17 @@ func TestPendingBounded(t *testing.T) {
 	for _, w := range p.work {
 		size += w.size()
 	}
+	if len(p.lost) != p.forgotten || !p.take(701, nil).partial || p.take(701, nil).partial || !p.take(9, []uint32{702}).partial {
+		t.Errorf("%d of %d are known to have been given up", len(p.lost), p.forgotten)
+	}
 	if size != p.size || p.work[701] != nil || p.work[xid] == nil {
 		t.Errorf("the sizes add up to %d, not %d", size, p.size)
 	}
 	if w := p.take(xid, []uint32{xid - 1}); w.effects[effect(0, 16384).Relation].Deleted != 2 {
 		t.Errorf("%+v", w)
+	}
+	if c := p.clone(); c.forgotten != 0 || len(c.lost) != len(p.lost) {
+		t.Errorf("a timeline that branches off has given up %d, %d not ended", c.forgotten, len(c.lost))
 	}
 	if p.size != size-10 {
 		t.Errorf("%d of %d are left", p.size, size)
@@ -49,11 +55,15 @@ func TestRestarted(t *testing.T) {
 	p.effects([]index.Effect{effect(700, 1), effect(701, 1), effect(702, 1), effect(703, 1)}, 5)
 	p.prepared[701] = index.Transaction{XID: 701, Detail: &index.Detail{Subxacts: []uint32{702}}}
 	p.effects([]index.Effect{effect(710, 1)}, 6)
+	p.lost = map[uint32]struct{}{690: {}, 702: {}, 710: {}}
 	if ended := p.restarted(6); len(ended) != 2 || p.work[700] != nil || p.work[703] != nil {
 		t.Errorf("%d have ended", len(ended))
 	}
 	if p.work[701] == nil || p.work[702] == nil || p.work[710] == nil {
 		t.Error("one that lives on was ended")
+	}
+	if _, ok := p.lost[690]; ok || len(p.lost) != 2 {
+		t.Errorf("given up, and not ended: %v", p.lost)
 	}
 }
 

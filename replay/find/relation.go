@@ -27,6 +27,7 @@ type resolver struct {
 	databases map[uint32]string
 	// aliases are files that took another's place, and are in no snapshot.
 	aliases map[record.Relation]*Relation
+	renames renames
 }
 
 // forget drops what was remembered: names change, and what a snapshot lacks the next
@@ -75,6 +76,9 @@ func (v *resolver) relation(database uint32, n names.Name, ok bool, at wal.LSN) 
 		return r
 	}
 	r.OID, r.Schema, r.Name, r.Type, r.Text = n.OID, n.Schema, n.Name, n.Kind.String(), n.String()
+	if at := n.Snapshot.Time; !at.IsZero() {
+		r.NameTime, r.snapshot = &at, n.Snapshot.LSN
+	}
 	r.owner = n.TableOID
 	r.folds = n.Kind == names.Index || n.Kind == names.TOAST || n.Kind == names.PartitionedIndex
 	r.toast = n.Kind == names.TOAST || n.Schema == "pg_toast"

@@ -21,6 +21,9 @@ import (
 // indexes before that: there only the order of tables is that of transient ones.
 func (c *classifier) pair() {
 	c.pairs = map[record.Relation]record.Relation{}
+	if c.cut() {
+		return // the ends that would pair are not there
+	}
 	made := slices.SortedFunc(maps.Keys(c.created), func(a, b record.Relation) int {
 		return cmp.Or(cmp.Compare(a.Number, b.Number), cmp.Compare(a.Tablespace, b.Tablespace))
 	})
@@ -138,8 +141,12 @@ func (c *classifier) replacements() {
 			continue // with its table; or not replaced at all
 		}
 		k, certain := c.replacement(r, len(tables))
+		// What would tell may have been given up.
+		certain = certain && (!c.work.partial || c.truncateRecord(r))
 		verb := "truncated"
 		switch {
+		case !certain && c.cut():
+			verb = "truncated, wrote anew or dropped,"
 		case k == Rewrite:
 			verb = "wrote anew"
 		case !certain:
@@ -157,13 +164,13 @@ func (c *classifier) replacement(r *Relation, tables int) (k Kind, certain bool)
 	case c.truncateRecord(r):
 		return Truncate, true
 	case r.folds || r.Type == "sequence":
-		return Rewrite, true // REINDEX, ALTER SEQUENCE
+		return Rewrite, !c.cut() // REINDEX, ALTER SEQUENCE
 	case paired && c.transient[index.RelationID{Database: f.Database, OID: f.Number}]:
 		return Rewrite, true
 	case paired && f.Tablespace != old.Tablespace:
 		return Rewrite, true // ALTER TABLE SET TABLESPACE
 	case paired || !c.tellsDrops():
-		return Truncate, c.tellsDrops() || !c.swapped()
+		return Truncate, c.tellsDrops() || c.major < 15 && !c.cut() && !c.swapped()
 	}
 	for f := range c.created { // by a later snapshot
 		if n := c.names.file(f, c.at); f.Database == r.DatabaseOID && n.Known && n.OID == r.OID {

@@ -34,7 +34,9 @@ type Summary struct {
 	// the least of a segment. LargestOmitted is the most rows one of them has.
 	Omitted        uint64 `json:"omitted"`
 	LargestOmitted uint64 `json:"largest_omitted_rows"`
-	// Forgotten counts transactions without an end that were given up to bound memory.
+	// Forgotten counts transactions that were open and of which what they had done until
+	// then was given up to bound memory. Where one of them committed later, its event is
+	// Incomplete.
 	Forgotten int `json:"forgotten"`
 }
 
@@ -169,8 +171,10 @@ type stretch struct {
 // a timeline branches off, and the segment before that.
 type branch struct {
 	pending *pending
+	kept    wal.LSN // scan.kept
 	before  *index.Index
 	aliases map[record.Relation]*Relation
+	renames renames
 }
 
 // stretches are those asked for, each after the one it left.

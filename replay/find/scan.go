@@ -26,7 +26,7 @@ type scan struct {
 
 	pending *pending
 	last    time.Time // of the last record that had one
-	kept    wal.LSN   // of the last commit or prepare
+	kept    wal.LSN   // of the last commit or prepare, of any transaction
 	ix      *index.Index
 }
 
@@ -45,6 +45,9 @@ func (s *scan) segment(ix *index.Index, joined *index.Joined) error {
 	s.ix = ix
 	s.classifier.major, _ = record.Major(ix.Magic)
 	s.names.forget()
+	if s.names.renames.since == 0 {
+		s.names.renames.since = ix.Segment.Start()
+	}
 	n := ix.Segment.Number
 	var crossing moments
 	if joined != nil && !joined.Overwritten {
@@ -111,6 +114,7 @@ func (s *scan) gap() {
 	forgotten := s.pending.forgotten
 	s.pending = newPending()
 	s.pending.forgotten = forgotten
+	s.names.renames.since = 0
 }
 
 // transaction takes note of a transaction's record.
@@ -131,23 +135,29 @@ func (s *scan) transaction(t index.Transaction) error {
 		}
 		delete(s.pending.prepared, t.XID)
 	}
+	if t.XID == 0 {
+		s.pending.anonymous = true
+	}
 	w := s.pending.take(t.XID, subxacts)
+	committed := t.Kind == index.Commit || t.Kind == index.CommitPrepared
+	if committed {
+		// Whatever is asked for, what others committed is not to be given up.
+		defer func() { s.kept = t.LSN }()
+		s.names.renames.commit(t, w, s.ix.Omitted.Effects == 0)
+	}
 	if s.o.XID != 0 && !t.Is(s.o.XID) {
-		committed := t.Kind == index.Commit || t.Kind == index.CommitPrepared
 		if committed && t.Detail != nil && len(t.Detail.Files) > 0 {
 			s.classifier.classify(t.LSN, w, t.Detail) // whose the new files are
 		}
 		return nil
 	}
-	if t.Kind == index.Abort || t.Kind == index.AbortPrepared {
-		if !s.wanted[Abort] {
-			return nil
-		}
-		return s.tell(s.event(t, Abort, "rolled back"))
+	if committed {
+		return s.commit(t, w)
 	}
-	err := s.commit(t, w)
-	s.kept = t.LSN
-	return err
+	if !s.wanted[Abort] {
+		return nil
+	}
+	return s.tell(s.event(t, Abort, "rolled back"))
 }
 
 // event is that of a transaction's record, without actions.
@@ -171,16 +181,17 @@ func (s *scan) commit(t index.Transaction, w *work) error {
 	if e.DatabaseOID == 0 {
 		e.DatabaseOID = w.database()
 	}
-	e.Incomplete = s.pending.early(t.XID) && slices.ContainsFunc(e.Actions, func(a Action) bool { return a.Rows > 0 })
+	changes := slices.ContainsFunc(e.Actions, func(a Action) bool { return a.Rows > 0 })
+	e.Incomplete = w.partial || changes && (s.pending.early(t.XID) || t.Detail != nil && t.Detail.Truncated)
 	before := t.LSN
 	for _, l := range w.storage {
 		before = min(before, s.firstEffect(l))
 	}
 	switch {
-	case w.lock != 0 && w.lock > s.kept && !s.pending.early(t.XID):
+	case w.lock != 0 && w.lock > s.kept && !s.pending.early(t.XID) && !w.partial:
 		// Nobody committed since it took its locks: without them no less is there.
 		before = min(before, w.lock)
-	case w.lock != 0 && w.lock < before, w.lock == 0 && slices.ContainsFunc(e.Actions, Action.locks):
+	case w.lock != 0 && w.lock < before, (w.lock == 0 || w.partial) && slices.ContainsFunc(e.Actions, Action.locks):
 		e.Before.Locked = true
 	}
 	return s.tellFrom(e, before)
@@ -188,7 +199,7 @@ func (s *scan) commit(t index.Transaction, w *work) error {
 
 // locks reports whether what was done takes an AccessExclusiveLock.
 func (a Action) locks() bool {
-	return a.Relation != nil && (a.Kind == Drop || a.Kind == Truncate || a.Kind == Rewrite)
+	return (a.Relation != nil || a.unnamed) && (a.Kind == Drop || a.Kind == Truncate || a.Kind == Rewrite)
 }
 
 // firstEffect is where what a landmark is part of first took effect.
@@ -217,10 +228,10 @@ func (w *work) database() uint32 {
 
 // interesting is a quick look at whether a commit can be told of.
 func (s *scan) interesting(t index.Transaction, w *work) bool {
-	if s.o.XID != 0 || s.wanted[Commit] && s.o.Table.Empty() || len(w.storage) > 0 {
+	if s.o.XID != 0 || w.partial || s.wanted[Commit] && s.o.Table.Empty() || len(w.storage) > 0 {
 		return true
 	}
-	if d := t.Detail; d != nil && len(d.Files)+len(d.Relations) > 0 {
+	if d := t.Detail; d != nil && (d.Truncated || len(d.Files)+len(d.Relations) > 0) {
 		return true
 	}
 	for _, e := range w.effects {
@@ -301,7 +312,11 @@ func (s *scan) finish() error {
 		if s.o.XID != 0 && s.o.XID != xid {
 			continue
 		}
-		if err := s.tell(s.event(t, Prepared, "prepared, and neither committed nor rolled back in the archived WAL")); err != nil {
+		text := "prepared, and neither committed nor rolled back in the archived WAL"
+		if s.pending.anonymous {
+			text = "prepared; whether it was committed or rolled back is not known: of the end of a transaction the WAL's index does not know which it was"
+		}
+		if err := s.tell(s.event(t, Prepared, text)); err != nil {
 			return err
 		}
 	}

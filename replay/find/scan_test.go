@@ -152,9 +152,33 @@ func TestLocked(t *testing.T) {
 			want = commit
 		}
 		endSegment(b)
-		list, _ := s.run(find.Options{})
-		if len(list) != 1 || list[0].Before.LSN != want || list[0].Before.Locked != c.locked || strings.HasSuffix(list[0].Before.Flags, "--action promote") != c.locked {
-			t.Errorf("%s: %+v", c.name, list)
+		for _, o := range []find.Options{{}, {XID: 700}} {
+			list, _ := s.run(o)
+			if len(list) != 1 || list[0].Before.LSN != want || list[0].Before.Locked != c.locked || strings.HasSuffix(list[0].Before.Flags, "--action promote") != c.locked {
+				t.Errorf("%s, of transaction %d: %+v", c.name, o.XID, list)
+			}
+		}
+	}
+}
+
+// TestLockedAcrossSwitch: on a timeline that branched off, a commit on its parent counts as
+// one between the lock and the commit.
+func TestLockedAcrossSwitch(t *testing.T) {
+	s, b := newScene(t, 17)
+	b.Lock(700, 5, 16384)
+	b.Prepare(700, 5, "x", at(1))
+	b.Lock(701, 5, 16390)
+	b.Prepare(701, 5, "y", at(1))
+	endSegment(b)
+	child := s.fork(b, 2, 3)
+	endSegment(b)
+	last, _ := child.CommitWith(0, at(4), waltest.Transaction{Prepared: 701, Relations: [][3]uint32{ordersPK}, Stats: [][3]uint32{{2, 5, 16390}}})
+	endSegment(child)
+	for _, o := range []find.Options{{}, {XID: 701}, {Timeline: 2}} {
+		list, _ := s.run(o)
+		i := slices.IndexFunc(list, func(e find.Event) bool { return e.Kind == find.Drop })
+		if i < 0 || list[i].Before.LSN != last || !list[i].Before.Locked {
+			t.Errorf("%+v: %+v", o, list)
 		}
 	}
 }

@@ -94,7 +94,7 @@ func (s *scan) filter(e *Event) bool {
 		return false
 	}
 	if !s.o.Table.Empty() {
-		e.Actions = slices.DeleteFunc(e.Actions, func(a Action) bool { return a.Relation == nil || !s.o.Table.fits(a.Relation) })
+		e.Actions = slices.DeleteFunc(e.Actions, func(a Action) bool { return !s.asked(a) })
 		if len(e.Actions) == 0 {
 			return false
 		}
@@ -104,6 +104,11 @@ func (s *scan) filter(e *Event) bool {
 		return true
 	}
 	return s.wanted[e.Kind]
+}
+
+// asked reports whether an action was done to the table asked for, or may have been.
+func (s *scan) asked(a Action) bool {
+	return a.unnamed || a.Relation != nil && s.o.Table.fits(a.Relation)
 }
 
 // ofDatabase reports whether a transaction did something in the database asked for,

@@ -27,7 +27,8 @@ type walk struct {
 
 // resume begins with what was open on the parent timeline.
 func (w *walk) resume(b *branch) {
-	w.scan.pending, w.scan.names.aliases = b.pending, b.aliases
+	w.scan.pending, w.scan.kept = b.pending, b.kept
+	w.scan.names.aliases, w.scan.names.renames = b.aliases, b.renames
 	if b.before != nil {
 		w.joiner = &index.Joiner{}
 		if _, err := w.joiner.Add(b.before); err != nil {
@@ -120,7 +121,11 @@ func (w *walk) branchOff(number uint64) {
 		if w.prev == nil || w.prev.Segment.Number+1 != number {
 			continue
 		}
-		w.branches[t.ID] = &branch{pending: w.scan.pending.clone(), before: w.prev, aliases: maps.Clone(w.scan.names.aliases)}
+		known := w.scan.names
+		w.branches[t.ID] = &branch{
+			pending: w.scan.pending.clone(), kept: w.scan.kept, before: w.prev, aliases: maps.Clone(known.aliases),
+			renames: renames{last: maps.Clone(known.renames.last), since: known.renames.since},
+		}
 	}
 }
 

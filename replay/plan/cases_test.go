@@ -9,6 +9,7 @@ import (
 	"github.com/walden-pg/walden/replay/plan"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/index"
+	"github.com/walden-pg/walden/wal/waltest"
 )
 
 func TestTooEarly(t *testing.T) {
@@ -165,6 +166,26 @@ func TestOnlyPrepared(t *testing.T) {
 	c.endSegment(b)
 	c.archive(t, everything)
 	refusal[*plan.UnreachableError](t, c, plan.Target{Kind: plan.XID, XID: 900}, "no commit or rollback of it", "COMMIT PREPARED", "--latest")
+}
+
+// TestCutRecord: where the subtransactions of a record are not all known, it is not said
+// that a transaction never ended.
+func TestCutRecord(t *testing.T) {
+	c, b := simple()
+	subs := make([]uint32, 20000)
+	for i := range subs {
+		subs[i] = 10000 + uint32(i)
+	}
+	size := wal.LSN(segment)
+	b.FillTo((b.Position()/size+1)*size - 96)
+	start, _ := b.CommitWith(9000, at(12), waltest.Transaction{Subxacts: subs})
+	c.endSegment(b)
+	c.archive(t, everything)
+	if p := c.mustPlan(t, plan.Target{Kind: plan.XID, XID: subs[100]}); p.Stop.LastKept.XID != 9000 {
+		t.Errorf("%+v", p.Stop)
+	}
+	refusal[*plan.UnreachableError](t, c, plan.Target{Kind: plan.XID, XID: subs[19999]},
+		"as far as it is known; but the record at "+start.String()+" is so long", "walden find --kind commit,abort")
 }
 
 func TestNames(t *testing.T) {

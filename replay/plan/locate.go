@@ -150,7 +150,12 @@ func (d *decision) mayBeIn(ix *index.Index, crossing *index.Joined) bool {
 		named := func(l index.Landmark) bool { return l.Kind == index.RestorePoint }
 		return slices.ContainsFunc(ix.Landmarks, named) || crossing != nil && crossing.Landmark != nil && named(*crossing.Landmark)
 	}
-	return d.inRange(ix) || crossing != nil && crossing.Transaction != nil && d.isTarget(*crossing.Transaction)
+	return d.inRange(ix) || crossing != nil && crossing.Transaction != nil && (d.isTarget(*crossing.Transaction) || isCut(crossing.Transaction))
+}
+
+// isCut tells whether a record may end a transaction that its index does not know of.
+func isCut(t *index.Transaction) bool {
+	return t.Kind.Ends() && (t.XID == 0 || t.Detail != nil && t.Detail.Truncated)
 }
 
 // inRange tells whether the target's transaction can have ended in a segment.
@@ -177,7 +182,15 @@ func (d *decision) match(w *walk) ([]sighting, error) {
 		}
 		return list, nil
 	}
-	tx, err := w.firstTransaction(d.inRange, d.isTarget)
+	tx, err := w.firstTransaction(d.inRange, func(t index.Transaction) bool {
+		if d.isTarget(t) {
+			return true
+		}
+		if isCut(&t) && !slices.Contains(d.cut, t.LSN) {
+			d.cut = append(d.cut, t.LSN)
+		}
+		return false
+	})
 	if tx != nil {
 		add(hit{lsn: tx.LSN, end: tx.End, tx: tx})
 	}
@@ -237,6 +250,14 @@ func (d *decision) nowhere(g group) error {
 		reason = "no commit or rollback of it is in the archived WAL"
 		advice = "A transaction that only read has none; one that was still running, or prepared, where the WAL ends has none yet: " +
 			"a prepared transaction counts from its COMMIT PREPARED or ROLLBACK PREPARED"
+		if n := len(d.cut); n > 0 {
+			reason += fmt.Sprintf(" as far as it is known; but the record at %s", d.cut[0])
+			if n > 1 {
+				reason += fmt.Sprintf(" (and %d others)", n-1)
+			}
+			reason += " is so long that only its beginning is, and it may be one of the subtransactions behind that"
+			advice = "`walden find --kind commit,abort` tells when the transactions ended: ask for the position or the time of the one it belongs to"
+		}
 	} else {
 		reason = "no restore point of that name is in the archived WAL"
 		if names := d.names(); len(names) > 0 {

@@ -53,6 +53,9 @@ type decision struct {
 	// its epoch; nil: none was seen. otherXID is its id; 0: the epoch cannot be told.
 	otherEpoch *wal.LSN
 	otherXID   uint64
+	// cut are the records that were looked at for a transaction, and of which the index
+	// does not know all subtransactions, or not which transaction they are of.
+	cut []wal.LSN
 }
 
 func decide(s *catalog.Snapshot, t Target) (*Plan, Needs, error) {

@@ -30,9 +30,10 @@ type Detail struct {
 	Origin     uint16
 	OriginLSN  wal.LSN
 	OriginTime time.Time
-	// Truncated: the record is longer than what was kept of it, so that lists may
-	// lack their end: only one that crosses segments, and has more than about
-	// 16,000 subtransactions, or one of more than 16 MiB.
+	// Truncated: the lists go on beyond what was kept of the record, so that they lack
+	// their end. Of a record that crosses segments EdgeBytes are kept at least, which
+	// is 16,000 subtransactions, or 2,300 dropped relations with their statistics; of
+	// others 16 MiB.
 	Truncated bool
 }
 

@@ -53,7 +53,7 @@ func (b *builder) transaction(rec *record.Record, t *Transaction) error {
 	if rec.XactOp() == record.XactPrepare {
 		p, err := record.DecodePrepare(rec, b.decoded.Main)
 		t.Kind, t.XID, t.Time, t.GID, t.Database = Prepare, p.XID, p.Time, p.GID, p.Database
-		b.keep(t, &Detail{Subxacts: p.Subxacts, Truncated: rec.Truncated})
+		b.keep(t, &Detail{Subxacts: p.Subxacts, Truncated: p.Truncated})
 		return err
 	}
 	if err := record.DecodeTransaction(rec, b.decoded.Main, &b.xact); err != nil {
@@ -64,7 +64,7 @@ func (b *builder) transaction(rec *record.Record, t *Transaction) error {
 	t.XID, t.Time, t.GID, t.Database = x.XID, x.Time, x.GID, x.Database
 	b.effects.end(t.Kind, t.XID, x.Subxacts)
 	b.locks.end(t.Kind, t.XID, x.Subxacts)
-	if len(x.Subxacts)+len(x.Relations)+len(x.DroppedStats) > 0 || b.decoded.Origin != 0 || x.Truncated {
+	if len(x.Subxacts)+len(x.Relations)+len(x.DroppedStats) > 0 || b.decoded.Origin != 0 || x.ListsCut {
 		b.keep(t, b.detail(x))
 	}
 	return nil
@@ -72,7 +72,7 @@ func (b *builder) transaction(rec *record.Record, t *Transaction) error {
 
 // detail is what is kept of a transaction's record; its lists are those of x.
 func (b *builder) detail(x *record.Transaction) *Detail {
-	d := &Detail{Subxacts: x.Subxacts, Origin: b.decoded.Origin, Truncated: x.Truncated}
+	d := &Detail{Subxacts: x.Subxacts, Origin: b.decoded.Origin, Truncated: x.ListsCut}
 	if d.Origin != 0 {
 		d.OriginLSN, d.OriginTime = x.OriginLSN, originTime(originMicros(x.OriginTime))
 	}

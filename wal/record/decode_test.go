@@ -200,7 +200,7 @@ func TestDecodeTransaction(t *testing.T) {
 			cut := list[i]
 			cut.Truncated = true
 			if n := 13; i == 3 {
-				if err := record.DecodeTransaction(&cut, decoded[i].Main[:n], &got); err != nil || !got.Truncated || got.XID != 0 || got.Time != noon {
+				if err := record.DecodeTransaction(&cut, decoded[i].Main[:n], &got); err != nil || !got.Truncated || !got.ListsCut || got.XID != 0 || got.Time != noon {
 					t.Errorf("%d: a truncated record: %+v, %v", major, got, err)
 				}
 			}

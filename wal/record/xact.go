@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/walden-pg/walden/wal"
@@ -72,6 +73,9 @@ type Transaction struct {
 	// Truncated: the record is longer than what was kept of it. What follows
 	// is missing, the rest of a list among it; XID is 0 if it is.
 	Truncated bool
+	// ListsCut: what is missing begins in one of the lists or before them: Subxacts,
+	// Relations and DroppedStats may lack their end.
+	ListsCut bool
 }
 
 // DecodeTransaction reads a commit or abort record, prepared or not, from the
@@ -145,6 +149,7 @@ func (p *parts) list(size int) ([]byte, error) {
 // transaction reads xinfo and the parts it announces, in the one order there is.
 func (p *parts) transaction(t *Transaction, major int) (err error) {
 	if t.Info, err = p.uint32(); err != nil {
+		t.ListsCut = true
 		return err
 	}
 	for _, bit := range partOrder {
@@ -152,6 +157,7 @@ func (p *parts) transaction(t *Transaction, major int) (err error) {
 			continue
 		}
 		if err := p.part(bit, t, major); err != nil {
+			t.ListsCut = slices.Contains(listParts[:], bit)
 			return err
 		}
 	}
@@ -162,6 +168,10 @@ func (p *parts) transaction(t *Transaction, major int) (err error) {
 var partOrder = [...]uint32{
 	xinfoDatabase, xinfoSubxacts, xinfoRelations, xinfoDroppedStats, xinfoInvals, xinfoTwoPhase, xinfoOrigin,
 }
+
+// listParts are the parts up to the last of the lists that tell what a transaction was and
+// did.
+var listParts = [...]uint32{xinfoDatabase, xinfoSubxacts, xinfoRelations, xinfoDroppedStats}
 
 func (p *parts) part(bit uint32, t *Transaction, major int) error {
 	switch bit {
@@ -263,6 +273,8 @@ type Prepared struct {
 	Time     time.Time
 	GID      string
 	Subxacts []uint32
+	// Truncated: the record is longer than what was kept of it, and Subxacts lacks its end.
+	Truncated bool
 }
 
 const twoPhaseMagic = 0x57F94534
@@ -294,6 +306,7 @@ func DecodePrepare(r *Record, main []byte) (Prepared, error) {
 	if int64(count)*4 > int64(len(p.b)) && !r.Truncated {
 		return Prepared{}, fmt.Errorf("decode prepared transaction at %s: %w", r.LSN, errPartCut)
 	}
+	t.Truncated = int64(count)*4 > int64(len(p.b))
 	for range min(int(count), len(p.b)/4) {
 		t.Subxacts = append(t.Subxacts, le.Uint32(p.b))
 		p.b = p.b[4:]
