@@ -114,18 +114,27 @@ func (s *shipper) compareFragment(ctx context.Context, next job, f archive.Fragm
 func (s *shipper) compareSealed(ctx context.Context, next job) error {
 	seg := next.segment
 	gone := false
+	var bad error
 	err := s.persist(ctx, "segment "+seg.seg.Name(), func() error {
 		obj, err := s.archive.OpenSegment(ctx, seg.seg)
-		if gone = errors.Is(err, storage.ErrNotExist); gone {
-			return nil
+		if err == nil {
+			err = s.sameBytes(ctx, next, obj, 0)
 		}
-		if err != nil {
-			return err
+		switch {
+		case errors.Is(err, storage.ErrNotExist):
+			gone, err = true, nil
+		case damaged(err):
+			bad, err = err, nil
 		}
-		return s.sameBytes(ctx, next, obj, 0)
+		return err
 	})
 	if err != nil {
 		return err
+	}
+	if bad != nil {
+		s.reportSealed(seg.seg, bad)
+		s.journal.update(seg.unsealable)
+		return nil
 	}
 	var files []*segmentFile
 	s.journal.update(func() {
@@ -177,6 +186,26 @@ func damaged(err error) bool {
 func (s *shipper) reportDamage(f archive.Fragment, err error) {
 	s.state.finding()
 	s.o.Logger.Error("a fragment in the repository is damaged; what was received is stored again beside it", "what", f.String(), "error", err)
+}
+
+// reportSealed tells of a segment that is archived and damaged.
+func (s *shipper) reportSealed(seg wal.Segment, err error) {
+	s.state.finding()
+	args := []any{"segment", seg.Name(), "error", err,
+		"hint", "move the damaged object away: then the fragments are served in its place, and are sealed when walden stream starts again"}
+	if e := (*frame.Error)(nil); errors.As(err, &e) {
+		args = append(args, "object", e.Object)
+	}
+	s.o.Logger.Error("a segment cannot be sealed, or held against its object, since an object in the repository is damaged; what was received is kept in fragments", args...)
+}
+
+// unsealable notes that the segment's object is damaged: fragments are all that can be
+// stored of it. What only that object held is not durable any more. The lock is held.
+func (s *openSegment) unsealable() {
+	if s.presealed {
+		s.durable, s.scheduled = 0, 0
+	}
+	s.refused, s.sealing, s.comparing, s.presealed = true, false, false, false
 }
 
 // occupied notes that a fragment could not be stored because there is a

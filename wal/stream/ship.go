@@ -148,8 +148,12 @@ func (s *shipper) fragment(ctx context.Context, next job) error {
 func (s *shipper) seal(ctx context.Context, next job) error {
 	seg := next.segment
 	var refused *archive.RefusedError
+	var bad error
 	err := s.persist(ctx, "segment "+seg.seg.Name(), func() error {
 		_, err := s.archive.PutSegment(ctx, seg.seg, seg.file)
+		if damaged(err) {
+			bad, err = err, nil
+		}
 		return err
 	})
 	if errors.As(err, &refused) {
@@ -160,6 +164,11 @@ func (s *shipper) seal(ctx context.Context, next job) error {
 	}
 	if err != nil {
 		return err
+	}
+	if bad != nil {
+		s.reportSealed(seg.seg, bad)
+		s.journal.update(seg.unsealable)
+		return nil
 	}
 	s.state.sealed(time.Since(next.begun))
 	var files []*segmentFile

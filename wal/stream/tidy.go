@@ -57,10 +57,15 @@ func (r *Receiver) tidySegment(ctx context.Context, l archive.LiveSegment, recei
 	defer r.shipper.discard([]*segmentFile{f})
 	obj, err := r.o.Archive.OpenSegment(ctx, l.Segment)
 	switch {
+	case received && damaged(err):
+		return nil // its journal tells of it
 	case err == nil:
 		content := obj.NewReader(ctx, 0, obj.Size())
 		defer content.Close()
-		if _, err := io.Copy(f, content); err != nil {
+		switch _, err := io.Copy(f, content); {
+		case received && damaged(err):
+			return nil
+		case err != nil:
 			return fmt.Errorf("read segment %s: %w", l.Segment.Name(), err)
 		}
 	case !errors.Is(err, storage.ErrNotExist):

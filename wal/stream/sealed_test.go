@@ -1,0 +1,80 @@
+//go:build unix
+
+package stream_test
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/walden-pg/walden/storage"
+	"github.com/walden-pg/walden/wal"
+	"github.com/walden-pg/walden/wal/archive"
+	"github.com/walden-pg/walden/wal/stream"
+)
+
+// damageSegment cuts the object of a segment off, or changes a byte of its body.
+func (g *rig) damageSegment(seg wal.Segment, body bool) (key string) {
+	g.t.Helper()
+	key = archive.SegmentKey(g.archive.Incarnation(), seg)
+	whole, err := storage.ReadAll(g.t.Context(), g.store, key, 16<<20)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if body {
+		whole = bytes.Clone(whole)
+		whole[200] ^= 1
+	} else {
+		whole = whole[:len(whole)-10]
+	}
+	g.store.Replace(key, whole)
+	return key
+}
+
+// servesWithout removes the object of a segment, and holds what its fragments give
+// against the primary's.
+func (g *rig) servesWithout(key string, p *primary, number uint64) {
+	g.t.Helper()
+	if err := g.store.Delete(g.t.Context(), key); err != nil {
+		g.t.Fatal(err)
+	}
+	g.serves(p, number)
+}
+
+// TestDamagedSegment: a segment that is archived and damaged is reported, by the name of
+// its object, and what was received is stored and acknowledged in fragments.
+func TestDamagedSegment(t *testing.T) {
+	for _, body := range []bool{false, true} {
+		for _, whole := range []bool{false, true} {
+			if body && whole {
+				continue // see TestDamagedBody
+			}
+			t.Run(fmt.Sprintf("body %v, whole %v", body, whole), func(t *testing.T) {
+				p := newPrimary(t, 4)
+				g := p.rig(nil)
+				var log bytes.Buffer
+				g.o.Logger = logTo(&log)
+				g.seal(p, 1, 2)
+				key := g.damageSegment(p.segment(2), body)
+				if !whole {
+					p.end = p.segment(2).Start() + 300_000 // a standby that is behind
+				}
+				r := g.start()
+				if !whole {
+					r.until("all to be received", func(s stream.Status) bool { return s.Received == p.end })
+					p.asks <- struct{}{}
+				}
+				r.until("all to be acknowledged", func(s stream.Status) bool { return s.Acknowledged == p.end && s.Findings == 1 })
+				r.found(1)
+				if s := r.Status(); s.Retries != 0 {
+					t.Errorf("it was tried %d times", s.Retries)
+				}
+				if !strings.Contains(log.String(), "object="+key) {
+					t.Errorf("the object is not named: %s", log.String())
+				}
+				g.servesWithout(key, p, 2)
+			})
+		}
+	}
+}
