@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/storage/frame"
@@ -16,22 +17,51 @@ import (
 
 // compareNext is the comparison with fragments that exist, once their bytes
 // have been received, or of a beginning with the segment that was sealed. Where no
-// more comes, or the server or the end of the receiver waits for it, the beginnings of
-// those fragments are compared that go further than what is here. The lock is held.
-func (j *journal) compareNext(s *openSegment) job {
-	wanted := s.durable < s.have && (s.left || s.seg.Timeline == j.timeline && s.seg.Start()+lsn(s.durable) < j.urgent)
+// more comes, or something waits for it, the beginnings of those fragments are
+// compared that go further than what is here. If only time is missing for that,
+// wait is how much; else 0. The lock is held.
+func (j *journal) compareNext(s *openSegment, p policy, now time.Time) (next job, wait time.Duration) {
+	if s.comparing {
+		return job{}, 0
+	}
+	wait = j.compareDue(s, p, now)
 	switch {
-	case s.comparing:
-		return job{}
 	case len(s.existing) == 0:
-		if !s.presealed || s.complete() || !wanted {
-			return job{}
+		if !s.presealed || s.complete() {
+			return job{}, 0
 		}
-	case !wanted && slices.ContainsFunc(s.existing, func(f archive.StoredFragment) bool { return f.To > s.have }):
-		return job{}
+	case !slices.ContainsFunc(s.existing, func(f archive.StoredFragment) bool { return f.To > s.have }):
+		wait = 0
+	}
+	if wait != 0 {
+		return job{}, max(wait, 0)
 	}
 	s.comparing = true
-	return job{kind: compareJob, segment: s, compare: slices.Clone(s.existing), durable: s.durable, have: s.have}
+	return job{kind: compareJob, segment: s, compare: slices.Clone(s.existing), durable: s.durable, have: s.have}, 0
+}
+
+// eagerCompare is how long what is here may wait, where commits wait for it, for more
+// before its beginning is compared.
+const eagerCompare = 100 * time.Millisecond
+
+// compareDue is how long the comparison of a beginning may still wait for more, which
+// is cheaper; negative: for ever. It may not where the server or the end of the
+// receiver waits, nor for longer than an upload may where the server has no more: one
+// that was rolled back writes other WAL than is archived, which is to be told at once.
+func (j *journal) compareDue(s *openSegment, p policy, now time.Time) time.Duration {
+	switch {
+	case s.durable >= s.have:
+		return -1
+	case s.left || s.seg.Timeline == j.timeline && s.seg.Start()+lsn(s.durable) < j.urgent:
+		return 0
+	case p.behind:
+		return -1
+	}
+	delay := p.delay
+	if p.eager {
+		delay = min(delay, eagerCompare)
+	}
+	return max(0, s.arrived.Add(delay).Sub(now))
 }
 
 // verdict is what a comparison with fragments found.

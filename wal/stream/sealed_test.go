@@ -4,9 +4,11 @@ package stream_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/wal"
@@ -77,4 +79,45 @@ func TestDamagedSegment(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestRolledBackServer: a server that was rolled back, and is behind what is archived of
+// the segment, writes other WAL: that is a conflict as soon as it can be seen.
+func TestRolledBackServer(t *testing.T) {
+	for _, what := range []string{"fragments", "a segment"} {
+		t.Run(what, func(t *testing.T) {
+			p := newPrimary(t, 1)
+			g := p.rig(nil)
+			if what == "fragments" {
+				g.put(p.segment(1), p.bytes(1), 0, 900_000)
+			} else {
+				g.seal(p, 1)
+			}
+			other := newPrimary(t, 0)
+			p.change(func() { p.builder, p.end = other.builder, other.end })
+			var conflict *stream.OtherContentError
+			begin := time.Now()
+			if err := g.start().wait(); !errors.As(err, &conflict) || conflict.Segment != p.segment(1) {
+				t.Errorf("Run returned %v", err)
+			}
+			if took := time.Since(begin); took > 20*time.Second {
+				t.Errorf("it took %s", took)
+			}
+		})
+	}
+}
+
+// TestServerBehindFragments: a server that is behind what is archived, and agrees with it,
+// gets its WAL acknowledged without asking for it.
+func TestServerBehindFragments(t *testing.T) {
+	p := newPrimary(t, 1)
+	g := p.rig(nil)
+	g.put(p.segment(1), p.bytes(1), 0, 900_000)
+	p.change(func() { p.end = p.segment(1).Start() + 300_000 })
+	r := g.start()
+	r.until("all to be acknowledged", func(s stream.Status) bool { return s.Acknowledged == p.end && s.Pending == 0 })
+	p.change(func() { p.end = p.builder.Position() })
+	r.until("the rest to be acknowledged", func(s stream.Status) bool { return s.Acknowledged == p.builder.Position() })
+	g.serves(p, 1)
+	r.found(0)
 }
