@@ -131,7 +131,7 @@ func (s *shipper) compare(ctx context.Context, next job) error {
 // compareFragment holds a fragment, or its beginning, against what was received.
 func (s *shipper) compareFragment(ctx context.Context, next job, f archive.Fragment) error {
 	if f.To <= next.have {
-		return s.archive.CompareFragment(ctx, f, next.segment.file)
+		return s.archive.CompareFragment(ctx, f, next.segment.content())
 	}
 	obj, err := s.archive.OpenFragment(ctx, f)
 	if err != nil {
@@ -195,8 +195,8 @@ func (s *shipper) sameBytes(ctx context.Context, next job, obj *frame.Object, fr
 		if _, err := io.ReadFull(stored, theirs[:n]); err != nil {
 			return fmt.Errorf("compare segment %s: object %s: %w", seg.seg.Name(), obj.Name(), err)
 		}
-		if _, err := seg.file.ReadAt(ours[:n], at); err != nil && !errors.Is(err, io.EOF) {
-			return &LocalError{Segment: seg.seg, Err: err}
+		if _, err := seg.content().ReadAt(ours[:n], at); err != nil && !errors.Is(err, io.EOF) {
+			return err
 		}
 		if !bytes.Equal(theirs[:n], ours[:n]) {
 			return &OtherContentError{Segment: seg.seg, Key: obj.Name(), From: at, To: at + n}
@@ -204,6 +204,15 @@ func (s *shipper) sameBytes(ctx context.Context, next job, obj *frame.Object, fr
 		at += n
 	}
 	return nil
+}
+
+// readThrough holds a whole segment against its object.
+func (s *shipper) readThrough(ctx context.Context, seg *openSegment) error {
+	obj, err := s.archive.OpenSegment(ctx, seg.seg)
+	if err != nil {
+		return err
+	}
+	return s.sameBytes(ctx, job{segment: seg, have: seg.seg.Size.Bytes()}, obj, 0)
 }
 
 // damaged reports whether an object is not what was stored, which it stays.

@@ -121,3 +121,33 @@ func TestServerBehindFragments(t *testing.T) {
 	g.serves(p, 1)
 	r.found(0)
 }
+
+// TestDamagedBody: an object whose end says that it holds what was received, and which does
+// not, is reported, and the fragments stay that do.
+func TestDamagedBody(t *testing.T) {
+	for _, fragments := range []bool{false, true} {
+		t.Run(fmt.Sprintf("fragments %v", fragments), func(t *testing.T) {
+			p := newPrimary(t, 0)
+			g := p.rig(nil)
+			var r *running
+			if fragments {
+				r = g.start()
+				r.until("fragments", func(s stream.Status) bool { return s.Durable == p.end })
+			}
+			// Another writer seals the segment before it is received whole.
+			p.change(func() {
+				p.builder.FillSegment()
+				p.builder.Commit(9001, time.Now())
+			})
+			g.seal(p, 1)
+			key := g.damageSegment(p.segment(1), true)
+			p.change(func() { p.end = p.builder.Position() })
+			if !fragments {
+				r = g.start()
+			}
+			r.until("the damage to be found", func(s stream.Status) bool { return s.Acknowledged == p.end && s.Findings == 1 })
+			r.found(1)
+			g.servesWithout(key, p, 1)
+		})
+	}
+}

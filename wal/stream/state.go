@@ -66,7 +66,7 @@ type Status struct {
 	// them and whatever else was found to be bad.
 	Gaps     []GapError `json:"gaps,omitempty"`
 	Findings int        `json:"findings"`
-	// Failure is why the repository, or the server, does not work now.
+	// Failure is why the repository, this machine's disk or the server does not work now.
 	Failure string `json:"failure,omitempty"`
 }
 
@@ -125,11 +125,13 @@ func (s *state) sealed(took time.Duration) {
 	})
 }
 
-// failed notes that the repository failed.
+// failed notes that the repository failed, or this machine's disk.
 func (s *state) failed(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.status.Retries++
+	if !local(err) {
+		s.status.Retries++
+	}
 	s.repoErr = err
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/walden-pg/walden/storage"
+	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/archive"
 )
 
@@ -62,7 +63,7 @@ func (r *Receiver) tidySegment(ctx context.Context, l archive.LiveSegment, recei
 	case err == nil:
 		content := obj.NewReader(ctx, 0, obj.Size())
 		defer content.Close()
-		switch _, err := io.Copy(f, content); {
+		switch _, err := io.Copy(localWriter{l.Segment, f}, content); {
 		case received && damaged(err):
 			return nil
 		case err != nil:
@@ -98,6 +99,21 @@ func (r *Receiver) tidySegment(ctx context.Context, l archive.LiveSegment, recei
 		}
 	}
 	return bad
+}
+
+// localWriter writes to a segment's file. An error of it is a *LocalError.
+type localWriter struct {
+	seg  wal.Segment
+	file *segmentFile
+}
+
+// Write implements io.Writer.
+func (w localWriter) Write(p []byte) (int, error) {
+	n, err := w.file.Write(p)
+	if err != nil {
+		err = &LocalError{Segment: w.seg, Err: err}
+	}
+	return n, err
 }
 
 // tidyOnce runs tidy in the background, and tells what it could not do.
