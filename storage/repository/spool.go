@@ -19,7 +19,9 @@ const (
 type SpoolError struct{ Err error }
 
 // Error says what failed; the cause names the file.
-func (e *SpoolError) Error() string { return "hold an encoded object on this machine: " + e.Err.Error() }
+func (e *SpoolError) Error() string {
+	return "hold an encoded object on this machine: " + e.Err.Error()
+}
 
 // Unwrap returns the cause.
 func (e *SpoolError) Unwrap() error { return e.Err }

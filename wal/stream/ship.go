@@ -38,6 +38,7 @@ type shipper struct {
 }
 
 func newShipper(o *Options, j *journal, st *state) *shipper {
+	st.late = max(lateDelays*o.MaxDelay, lateAfter)
 	return &shipper{
 		archive: o.Archive, journal: j, o: o, state: st, sweeper: newSweeper(o.Archive, o),
 		ended: make(chan struct{}), hurry: make(chan struct{}),
@@ -48,6 +49,7 @@ func newShipper(o *Options, j *journal, st *state) *shipper {
 func (s *shipper) run(ctx context.Context) error {
 	defer close(s.ended)
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.watchDelay(ctx) })
 	finished := make(chan jobKind, 64) // more are never under way
 	g.Go(func() error {
 		uploads, seals := 0, 0
