@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/stream"
@@ -102,6 +103,8 @@ func TestHealth(t *testing.T) {
 		{stream.Status{Phase: stream.Streaming}, 200, "ok"},
 		{stream.Status{Phase: stream.Streaming, Failure: "no bucket"}, 503, "streaming: no bucket"},
 		{stream.Status{Phase: stream.Stopping}, 503, "stopping"},
+		{stream.Status{Phase: stream.Streaming, Pending: 1, Delay: 59 * time.Second}, 200, "ok"},
+		{stream.Status{Phase: stream.Streaming, Pending: 1, Delay: 75 * time.Second, Overdue: true}, 503, "streaming: what was received has not been in the repository for 1m15s"},
 	} {
 		status.Store(&c.status)
 		if code, body := get(t, url); code != c.code || body != c.want+"\n" {

@@ -64,7 +64,7 @@ func (s *Server) ServeStream(cluster string, status func() stream.Status) error 
 	return nil
 }
 
-// health answers 200 while WAL is received and the repository takes it.
+// health answers 200 while WAL is received and the repository takes it in time.
 func health(w http.ResponseWriter, s stream.Status) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	switch {
@@ -74,6 +74,9 @@ func health(w http.ResponseWriter, s stream.Status) {
 	case s.Phase != stream.Streaming:
 		w.WriteHeader(http.StatusServiceUnavailable)
 		_, _ = fmt.Fprintf(w, "%s\n", s.Phase)
+	case s.Overdue: // an upload can hang without an error
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = fmt.Fprintf(w, "%s: what was received has not been in the repository for %s\n", s.Phase, s.Delay.Round(time.Second))
 	default:
 		_, _ = fmt.Fprintln(w, "ok")
 	}

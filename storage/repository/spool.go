@@ -2,7 +2,6 @@ package repository
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -14,6 +13,23 @@ const (
 	// spoolMemory is how much of an encoded object is held in memory by default.
 	spoolMemory = 64 << 20
 )
+
+// SpoolError says that this machine's disk failed where an encoded object is held in a
+// temporary file until it is stored. The store has no part in it.
+type SpoolError struct{ Err error }
+
+// Error says what failed; the cause names the file.
+func (e *SpoolError) Error() string {
+	return "hold an encoded object on this machine: " + e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *SpoolError) Unwrap() error { return e.Err }
+
+// Hint says what to do.
+func (e *SpoolError) Hint() string {
+	return "see that the directory for temporary files ($TMPDIR) can be written and has room"
+}
 
 // spool holds an encoded object until it is stored: in memory, in chunks that
 // are used again, or in a temporary file once it grows beyond limit.
@@ -46,7 +62,7 @@ func (s *spool) Write(p []byte) (int, error) {
 		n, err := s.file.Write(p)
 		s.size += int64(n)
 		if err != nil {
-			err = fmt.Errorf("spool an encoded object in %s: %w", s.file.Name(), err)
+			err = &SpoolError{err}
 		}
 		return n, err
 	}
@@ -76,11 +92,11 @@ func (s *spool) newChunk() *[]byte {
 func (s *spool) overflow() error {
 	file, err := os.CreateTemp(s.dir, "walden-spool-*")
 	if err != nil {
-		return fmt.Errorf("spool an encoded object: %w", err)
+		return &SpoolError{err}
 	}
 	s.file, s.named = file, os.Remove(file.Name()) != nil
 	if _, err := io.Copy(file, io.NewSectionReader(memory{s}, 0, s.size)); err != nil {
-		return fmt.Errorf("spool an encoded object in %s: %w", file.Name(), err)
+		return &SpoolError{err}
 	}
 	s.release()
 	return nil
@@ -89,7 +105,11 @@ func (s *spool) overflow() error {
 // ReadAt implements io.ReaderAt.
 func (s *spool) ReadAt(p []byte, off int64) (int, error) {
 	if s.file != nil {
-		return s.file.ReadAt(p, off)
+		n, err := s.file.ReadAt(p, off)
+		if err != nil && !errors.Is(err, io.EOF) {
+			err = &SpoolError{err}
+		}
+		return n, err
 	}
 	return memory{s}.ReadAt(p, off)
 }

@@ -94,7 +94,10 @@ func (a *Archive) open(ctx context.Context, f wal.File) (*frame.Object, error) {
 	}
 	if f.Kind == wal.FileSegment || f.Kind == wal.FilePartial {
 		if obj.Size() != f.Segment.Size.Bytes() {
-			return nil, fmt.Errorf("read %s: object %s holds %d bytes, a segment has %d", f.Name(), key, obj.Size(), f.Segment.Size.Bytes())
+			return nil, fmt.Errorf("read %s: %w", f.Name(), &frame.Error{
+				Object: key, Offset: -1, Kind: frame.WrongObject,
+				Reason: fmt.Sprintf("it holds %d bytes, a segment has %d", obj.Size(), f.Segment.Size.Bytes()),
+			})
 		}
 	}
 	return obj, nil

@@ -249,7 +249,9 @@ func (a *Archive) compare(ctx context.Context, f wal.File, r io.ReaderAt, size i
 		return 0, fmt.Errorf("compare %s with the archive: %w", f.Name(), err)
 	}
 	if !footer.HasRawDigest {
-		return 0, fmt.Errorf("compare %s with the archive: object %s has no digest of its content", f.Name(), key)
+		return 0, fmt.Errorf("compare %s with the archive: %w", f.Name(), &frame.Error{
+			Object: key, Offset: -1, Kind: frame.WrongObject, Reason: "it has no digest of its content",
+		})
 	}
 	h := a.repo.NewRawHasher()
 	if _, err := io.CopyBuffer(h, contextSection(ctx, r, size), make([]byte, min(chunkSize, max(size, 1)))); err != nil {

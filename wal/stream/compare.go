@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/walden-pg/walden/storage"
 	"github.com/walden-pg/walden/storage/frame"
@@ -16,22 +17,51 @@ import (
 
 // compareNext is the comparison with fragments that exist, once their bytes
 // have been received, or of a beginning with the segment that was sealed. Where no
-// more comes, or the server or the end of the receiver waits for it, the beginnings of
-// those fragments are compared that go further than what is here. The lock is held.
-func (j *journal) compareNext(s *openSegment) job {
-	wanted := s.durable < s.have && (s.left || s.seg.Timeline == j.timeline && s.seg.Start()+lsn(s.durable) < j.urgent)
+// more comes, or something waits for it, the beginnings of those fragments are
+// compared that go further than what is here. If only time is missing for that,
+// wait is how much; else 0. The lock is held.
+func (j *journal) compareNext(s *openSegment, p policy, now time.Time) (next job, wait time.Duration) {
+	if s.comparing {
+		return job{}, 0
+	}
+	wait = j.compareDue(s, p, now)
 	switch {
-	case s.comparing:
-		return job{}
 	case len(s.existing) == 0:
-		if !s.presealed || s.complete() || !wanted {
-			return job{}
+		if !s.presealed || s.complete() {
+			return job{}, 0
 		}
-	case !wanted && slices.ContainsFunc(s.existing, func(f archive.StoredFragment) bool { return f.To > s.have }):
-		return job{}
+	case !slices.ContainsFunc(s.existing, func(f archive.StoredFragment) bool { return f.To > s.have }):
+		wait = 0
+	}
+	if wait != 0 {
+		return job{}, max(wait, 0)
 	}
 	s.comparing = true
-	return job{kind: compareJob, segment: s, compare: slices.Clone(s.existing), durable: s.durable, have: s.have}
+	return job{kind: compareJob, segment: s, compare: slices.Clone(s.existing), durable: s.durable, have: s.have}, 0
+}
+
+// eagerCompare is how long what is here may wait, where commits wait for it, for more
+// before its beginning is compared.
+const eagerCompare = 100 * time.Millisecond
+
+// compareDue is how long the comparison of a beginning may still wait for more, which
+// is cheaper; negative: for ever. It may not where the server or the end of the
+// receiver waits, nor for longer than an upload may where the server has no more: one
+// that was rolled back writes other WAL than is archived, which is to be told at once.
+func (j *journal) compareDue(s *openSegment, p policy, now time.Time) time.Duration {
+	switch {
+	case s.durable >= s.have:
+		return -1
+	case s.left || s.seg.Timeline == j.timeline && s.seg.Start()+lsn(s.durable) < j.urgent:
+		return 0
+	case p.behind:
+		return -1
+	}
+	delay := p.delay
+	if p.eager {
+		delay = min(delay, eagerCompare)
+	}
+	return max(0, s.arrived.Add(delay).Sub(now))
 }
 
 // verdict is what a comparison with fragments found.
@@ -101,7 +131,7 @@ func (s *shipper) compare(ctx context.Context, next job) error {
 // compareFragment holds a fragment, or its beginning, against what was received.
 func (s *shipper) compareFragment(ctx context.Context, next job, f archive.Fragment) error {
 	if f.To <= next.have {
-		return s.archive.CompareFragment(ctx, f, next.segment.file)
+		return s.archive.CompareFragment(ctx, f, next.segment.content())
 	}
 	obj, err := s.archive.OpenFragment(ctx, f)
 	if err != nil {
@@ -114,18 +144,27 @@ func (s *shipper) compareFragment(ctx context.Context, next job, f archive.Fragm
 func (s *shipper) compareSealed(ctx context.Context, next job) error {
 	seg := next.segment
 	gone := false
+	var bad error
 	err := s.persist(ctx, "segment "+seg.seg.Name(), func() error {
 		obj, err := s.archive.OpenSegment(ctx, seg.seg)
-		if gone = errors.Is(err, storage.ErrNotExist); gone {
-			return nil
+		if err == nil {
+			err = s.sameBytes(ctx, next, obj, 0)
 		}
-		if err != nil {
-			return err
+		switch {
+		case errors.Is(err, storage.ErrNotExist):
+			gone, err = true, nil
+		case damaged(err):
+			bad, err = err, nil
 		}
-		return s.sameBytes(ctx, next, obj, 0)
+		return err
 	})
 	if err != nil {
 		return err
+	}
+	if bad != nil {
+		s.reportSealed(seg.seg, bad)
+		s.journal.update(seg.unsealable)
+		return nil
 	}
 	var files []*segmentFile
 	s.journal.update(func() {
@@ -156,8 +195,8 @@ func (s *shipper) sameBytes(ctx context.Context, next job, obj *frame.Object, fr
 		if _, err := io.ReadFull(stored, theirs[:n]); err != nil {
 			return fmt.Errorf("compare segment %s: object %s: %w", seg.seg.Name(), obj.Name(), err)
 		}
-		if _, err := seg.file.ReadAt(ours[:n], at); err != nil && !errors.Is(err, io.EOF) {
-			return &LocalError{Segment: seg.seg, Err: err}
+		if _, err := seg.content().ReadAt(ours[:n], at); err != nil && !errors.Is(err, io.EOF) {
+			return err
 		}
 		if !bytes.Equal(theirs[:n], ours[:n]) {
 			return &OtherContentError{Segment: seg.seg, Key: obj.Name(), From: at, To: at + n}
@@ -165,6 +204,15 @@ func (s *shipper) sameBytes(ctx context.Context, next job, obj *frame.Object, fr
 		at += n
 	}
 	return nil
+}
+
+// readThrough holds a whole segment against its object.
+func (s *shipper) readThrough(ctx context.Context, seg *openSegment) error {
+	obj, err := s.archive.OpenSegment(ctx, seg.seg)
+	if err != nil {
+		return err
+	}
+	return s.sameBytes(ctx, job{segment: seg, have: seg.seg.Size.Bytes()}, obj, 0)
 }
 
 // damaged reports whether an object is not what was stored, which it stays.
@@ -177,6 +225,26 @@ func damaged(err error) bool {
 func (s *shipper) reportDamage(f archive.Fragment, err error) {
 	s.state.finding()
 	s.o.Logger.Error("a fragment in the repository is damaged; what was received is stored again beside it", "what", f.String(), "error", err)
+}
+
+// reportSealed tells of a segment that is archived and damaged.
+func (s *shipper) reportSealed(seg wal.Segment, err error) {
+	s.state.finding()
+	args := []any{"segment", seg.Name(), "error", err,
+		"hint", "move the damaged object away: then the fragments are served in its place, and are sealed when walden stream starts again"}
+	if e := (*frame.Error)(nil); errors.As(err, &e) {
+		args = append(args, "object", e.Object)
+	}
+	s.o.Logger.Error("a segment cannot be sealed, or held against its object, since an object in the repository is damaged; what was received is kept in fragments", args...)
+}
+
+// unsealable notes that the segment's object is damaged: fragments are all that can be
+// stored of it. What only that object held is not durable any more. The lock is held.
+func (s *openSegment) unsealable() {
+	if s.presealed {
+		s.durable, s.scheduled = 0, 0
+	}
+	s.refused, s.sealing, s.comparing, s.presealed = true, false, false, false
 }
 
 // occupied notes that a fragment could not be stored because there is a

@@ -6,6 +6,9 @@ import "time"
 // and before it gives it up.
 func (r *Receiver) SetPatience(ask, giveUp time.Duration) { r.patience = patience{ask, giveUp, giveUp} }
 
+// SetLate shortens after how long what was received is overdue.
+func (r *Receiver) SetLate(d time.Duration) { r.state.late = d }
+
 // OpenFiles counts the files of segments that are open.
 func (r *Receiver) OpenFiles() int {
 	r.journal.mu.Lock()

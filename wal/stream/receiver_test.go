@@ -33,6 +33,8 @@ type rig struct {
 	o       stream.Options
 	// patience, if not 0, is how long a server may be silent.
 	patience time.Duration
+	// late, if not 0, is after how long what was received is overdue.
+	late time.Duration
 }
 
 func newRig(t *testing.T, server *pgtest.Cluster, decorate func(storage.Store) storage.Store) *rig {
@@ -99,6 +101,9 @@ func (g *rig) start() *running {
 	}
 	if g.patience != 0 {
 		r.SetPatience(g.patience/3, g.patience)
+	}
+	if g.late != 0 {
+		r.SetLate(g.late)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	run := &running{Receiver: r, g: g, cancel: cancel, done: make(chan error, 1)}

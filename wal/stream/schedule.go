@@ -81,9 +81,13 @@ func (j *journal) next(p policy, now time.Time) (next job, wait time.Duration) {
 			continue
 		}
 		if p.uploads > 0 {
-			if next := j.compareNext(s); next.kind != noJob {
+			next, due := j.compareNext(s, p, now)
+			if next.kind != noJob {
 				next.begun = now
 				return next, 0
+			}
+			if due > 0 {
+				later(due)
 			}
 		}
 		if len(s.existing) > 0 || s.comparing || s.sealing {

@@ -118,6 +118,24 @@ func (f *segmentFile) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
+// content gives a segment's bytes for as long as they are here. An error of it, but
+// for the end, is a *LocalError: the repository has no part in it.
+func (s *openSegment) content() io.ReaderAt { return localContent{s.seg, s.file} }
+
+type localContent struct {
+	seg  wal.Segment
+	file *segmentFile
+}
+
+// ReadAt implements io.ReaderAt.
+func (c localContent) ReadAt(p []byte, off int64) (int, error) {
+	n, err := c.file.ReadAt(p, off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = &LocalError{Segment: c.seg, Err: err}
+	}
+	return n, err
+}
+
 // release closes the file, and removes it unless it is one of a spool.
 func (f *segmentFile) release() error {
 	if f.spooled {

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/walden-pg/walden/storage/repository"
 	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/archive"
 )
@@ -24,7 +26,9 @@ type shipper struct {
 	o       *Options
 	state   *state
 	sweeper *sweeper
-	trouble outage // of the repository
+	trouble outage // of the repository, or this machine's disk
+	// diskFailed says that the last failure was of this machine's disk.
+	diskFailed atomic.Bool
 	// ended is closed when run has ended, and hurry when the receiver is to end.
 	ended, hurry chan struct{}
 	hurrying     sync.Once
@@ -34,6 +38,7 @@ type shipper struct {
 }
 
 func newShipper(o *Options, j *journal, st *state) *shipper {
+	st.late = max(lateDelays*o.MaxDelay, lateAfter)
 	return &shipper{
 		archive: o.Archive, journal: j, o: o, state: st, sweeper: newSweeper(o.Archive, o),
 		ended: make(chan struct{}), hurry: make(chan struct{}),
@@ -44,6 +49,7 @@ func newShipper(o *Options, j *journal, st *state) *shipper {
 func (s *shipper) run(ctx context.Context) error {
 	defer close(s.ended)
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.watchDelay(ctx) })
 	finished := make(chan jobKind, 64) // more are never under way
 	g.Go(func() error {
 		uploads, seals := 0, 0
@@ -118,7 +124,7 @@ func (s *shipper) fragment(ctx context.Context, next job) error {
 	f := next.fragment.Fragment
 	var bad error
 	err := s.persist(ctx, f.String(), func() error {
-		_, err := s.archive.PutFragment(ctx, f, next.segment.file)
+		_, err := s.archive.PutFragment(ctx, f, next.segment.content())
 		if damaged(err) {
 			bad, err = err, nil
 		}
@@ -148,8 +154,16 @@ func (s *shipper) fragment(ctx context.Context, next job) error {
 func (s *shipper) seal(ctx context.Context, next job) error {
 	seg := next.segment
 	var refused *archive.RefusedError
+	var bad error
 	err := s.persist(ctx, "segment "+seg.seg.Name(), func() error {
-		_, err := s.archive.PutSegment(ctx, seg.seg, seg.file)
+		res, err := s.archive.PutSegment(ctx, seg.seg, seg.content())
+		if err == nil && res == archive.Identical {
+			// The end of the object says so: its fragments go only if all of it is there.
+			err = s.readThrough(ctx, seg)
+		}
+		if damaged(err) {
+			bad, err = err, nil
+		}
 		return err
 	})
 	if errors.As(err, &refused) {
@@ -160,6 +174,11 @@ func (s *shipper) seal(ctx context.Context, next job) error {
 	}
 	if err != nil {
 		return err
+	}
+	if bad != nil {
+		s.reportSealed(seg.seg, bad)
+		s.journal.update(seg.unsealable)
+		return nil
 	}
 	s.state.sealed(time.Since(next.begun))
 	var files []*segmentFile
@@ -217,14 +236,33 @@ func (s *shipper) persist(ctx context.Context, what string, f func() error) erro
 			return err
 		}
 		s.state.failed(err)
+		s.diskFailed.Store(local(err))
 		wait := pause/2 + rand.N(pause)
 		if failures, tell := s.trouble.failed(first, time.Now()); tell {
-			s.o.Logger.Warn("the repository does not take it; it is tried again and again",
-				"what", what, "failures", failures, "wait", wait.Round(time.Millisecond), "error", err)
+			s.tellFailure(err, "what", what, "failures", failures, "wait", wait.Round(time.Millisecond), "error", err)
 		}
 		s.pause(ctx, wait, worked)
 		pause = min(2*pause, maxPause)
 	}
+}
+
+// tellFailure logs a failure as what failed: this machine, or the repository.
+func (s *shipper) tellFailure(err error, args ...any) {
+	if !local(err) {
+		s.o.Logger.Warn("the repository does not take it; it is tried again and again", args...)
+		return
+	}
+	if hinted := (interface{ Hint() string })(nil); errors.As(err, &hinted) {
+		args = append(args, "hint", hinted.Hint())
+	}
+	s.o.Logger.Warn("the disk of this machine fails, not the repository; it is tried again and again", args...)
+}
+
+// local reports whether this machine's disk failed rather than the repository.
+func local(err error) bool {
+	var held *LocalError
+	var encoded *repository.SpoolError
+	return errors.As(err, &held) || errors.As(err, &encoded)
 }
 
 // awaitSuccess returns a channel that is closed when the repository takes something next.
@@ -269,7 +307,9 @@ func (s *shipper) works(failed bool) {
 	if over {
 		s.state.repositoryWorks()
 	}
-	if tell {
+	if tell && s.diskFailed.Swap(false) {
+		s.o.Logger.Info("the disk of this machine works again", "away", away.Round(time.Millisecond))
+	} else if tell {
 		s.o.Logger.Info("the repository works again", "away", away.Round(time.Millisecond))
 	}
 }

@@ -37,6 +37,10 @@ type Status struct {
 	// Delay how long the oldest of them has been here.
 	Pending int64         `json:"pending_bytes"`
 	Delay   time.Duration `json:"-"`
+	// Overdue says that Delay is longer than ten times the longest that WAL waits for
+	// more (Options.MaxDelay), and than a minute: whatever the reason, what is received does not get
+	// into the repository as it should.
+	Overdue bool `json:"-"`
 	// LagBytes is how much of the server's WAL is not in the repository, as far as
 	// it was heard of, and LagSeconds since when that has been so of the oldest of it.
 	LagBytes   int64   `json:"lag_bytes"`
@@ -66,7 +70,7 @@ type Status struct {
 	// them and whatever else was found to be bad.
 	Gaps     []GapError `json:"gaps,omitempty"`
 	Findings int        `json:"findings"`
-	// Failure is why the repository, or the server, does not work now.
+	// Failure is why the repository, this machine's disk or the server does not work now.
 	Failure string `json:"failure,omitempty"`
 }
 
@@ -78,6 +82,7 @@ type state struct {
 	serverErr error
 	findings  int
 	lag       lagClock
+	late      time.Duration // the Delay beyond which Status says Overdue; 0: none
 }
 
 func (s *state) change(f func(*Status)) {
@@ -125,11 +130,13 @@ func (s *state) sealed(took time.Duration) {
 	})
 }
 
-// failed notes that the repository failed.
+// failed notes that the repository failed, or this machine's disk.
 func (s *state) failed(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.status.Retries++
+	if !local(err) {
+		s.status.Retries++
+	}
 	s.repoErr = err
 }
 
@@ -190,6 +197,7 @@ func (s *state) snapshot(j *journal) Status {
 	st.Gaps = append([]GapError(nil), st.Gaps...)
 	if pending > 0 {
 		st.Delay = time.Since(oldest)
+		st.Overdue = s.late > 0 && st.Delay > s.late
 	}
 	if durable > 0 && st.ServerEnd > durable {
 		st.LagBytes = int64(st.ServerEnd - durable)

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/walden-pg/walden/storage"
+	"github.com/walden-pg/walden/wal"
 	"github.com/walden-pg/walden/wal/archive"
 )
 
@@ -57,10 +58,15 @@ func (r *Receiver) tidySegment(ctx context.Context, l archive.LiveSegment, recei
 	defer r.shipper.discard([]*segmentFile{f})
 	obj, err := r.o.Archive.OpenSegment(ctx, l.Segment)
 	switch {
+	case received && damaged(err):
+		return nil // its journal tells of it
 	case err == nil:
 		content := obj.NewReader(ctx, 0, obj.Size())
 		defer content.Close()
-		if _, err := io.Copy(f, content); err != nil {
+		switch _, err := io.Copy(localWriter{l.Segment, f}, content); {
+		case received && damaged(err):
+			return nil
+		case err != nil:
 			return fmt.Errorf("read segment %s: %w", l.Segment.Name(), err)
 		}
 	case !errors.Is(err, storage.ErrNotExist):
@@ -93,6 +99,21 @@ func (r *Receiver) tidySegment(ctx context.Context, l archive.LiveSegment, recei
 		}
 	}
 	return bad
+}
+
+// localWriter writes to a segment's file. An error of it is a *LocalError.
+type localWriter struct {
+	seg  wal.Segment
+	file *segmentFile
+}
+
+// Write implements io.Writer.
+func (w localWriter) Write(p []byte) (int, error) {
+	n, err := w.file.Write(p)
+	if err != nil {
+		err = &LocalError{Segment: w.seg, Err: err}
+	}
+	return n, err
 }
 
 // tidyOnce runs tidy in the background, and tells what it could not do.
