@@ -218,7 +218,12 @@ func (s *session) try(ctx context.Context, at start) (*feed, *endRow, error) {
 // request asks for the stream from one place on. After a refusal the connection
 // is idle.
 func (s *session) request(ctx context.Context, at start) (*feed, *endRow, error) {
-	f, ended, err := openFeed(ctx, s.up.pg, s.r.o.Slot, at.at, at.timeline)
+	var f *feed
+	var ended *endRow
+	err := s.up.answered(ctx, "START_REPLICATION", func(ctx context.Context) (err error) {
+		f, ended, err = openFeed(ctx, s.up.pg, s.r.o.Slot, at.at, at.timeline)
+		return err
+	})
 	if err == nil {
 		return f, ended, nil
 	}

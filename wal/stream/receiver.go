@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,8 @@ type Receiver struct {
 	// connected is set once a server has been streamed from.
 	connected bool
 	patience  patience
+	// silent are the hosts that were given up because they said nothing, the latest last.
+	silent  []server.Host
 	trouble   outage // of the server
 }
 
@@ -197,6 +200,7 @@ func (r *Receiver) tellFailure(err error, wait time.Duration) {
 // session connects once and receives until the connection ends. heard reports
 // whether the server sent anything.
 func (r *Receiver) session(ctx context.Context) (heard bool, err error) {
+	defer func() { r.noteSilence(err) }()
 	up, err := r.connect(ctx)
 	if err != nil {
 		return false, err
@@ -210,7 +214,19 @@ func (r *Receiver) session(ctx context.Context) (heard bool, err error) {
 	s := &session{r: r, up: up}
 	err = s.run(ctx)
 	r.connected = r.connected || s.heard
+	if s.heard {
+		r.silent = slices.DeleteFunc(r.silent, func(h server.Host) bool { return h == up.host })
+	}
 	return s.heard, err
+}
+
+// noteSilence makes a host that a session was ended for because it said nothing
+// the last one to be tried.
+func (r *Receiver) noteSilence(err error) {
+	var e *SilentServerError
+	if errors.As(err, &e) {
+		r.silent = append(slices.DeleteFunc(r.silent, func(h server.Host) bool { return h == e.Host }), e.Host)
+	}
 }
 
 // unshipped keeps of an error what matters at the end.
