@@ -211,6 +211,7 @@ func (s *session) try(ctx context.Context, at start) (*feed, *endRow, error) {
 	s.r.o.Logger.Info("streaming", "host", s.up.host.String(), "timeline", at.timeline, "from", at.at, "slot", s.r.o.Slot)
 	s.r.journal.begin(at.timeline, at.at, at.missing != 0)
 	s.begun, s.fed = at, false
+	s.r.state.serverFailed(nil)
 	s.r.state.change(func(st *Status) { st.Phase = Streaming })
 	return f, ended, nil
 }

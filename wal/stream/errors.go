@@ -101,6 +101,21 @@ func (e *FindingsError) Error() string {
 	return fmt.Sprintf("all that was received is in the repository, but %d problems were found; see the log", e.Findings)
 }
 
+// NotReceivingError says that Run ended well, but that no WAL was being received
+// when it was told to stop: what the server has written since is not archived.
+type NotReceivingError struct {
+	// Err is why not.
+	Err error
+}
+
+// Error gives the reason.
+func (e *NotReceivingError) Error() string {
+	return "stopped while no WAL was being received: " + e.Err.Error()
+}
+
+// Unwrap returns the reason.
+func (e *NotReceivingError) Unwrap() error { return e.Err }
+
 // BehindError says that the server's WAL ends before the archived WAL of its
 // own timeline does.
 type BehindError struct {

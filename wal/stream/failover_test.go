@@ -122,7 +122,7 @@ func TestTwoReceivers(t *testing.T) {
 }
 
 // TestStandbyBehind: a standby that has not got what is archived is no reason to
-// wait, nor to fail, when the receiver is to end.
+// wait when the receiver is to end. That nothing was received from it is told.
 func TestStandbyBehind(t *testing.T) {
 	for _, far := range []bool{false, true} {
 		t.Run(fmt.Sprintf("by segments %v", far), func(t *testing.T) {
@@ -154,7 +154,8 @@ func TestStandbyBehind(t *testing.T) {
 			r = g.start()
 			r.until("the standby to be asked", func(s stream.Status) bool { return s.Connections > 0 })
 			time.Sleep(500 * time.Millisecond) // it may take a while to be told, and to receive
-			if err := r.ends(); err != nil {
+			var behind *stream.BehindError
+			if err := r.ends(); errors.As(err, &behind) != far || !far && err != nil {
 				t.Errorf("Run returned %v", err)
 			}
 			if s := r.Status(); s.Pending != 0 || len(s.Gaps) != 0 {

@@ -33,6 +33,12 @@ type session struct {
 // errServerStops says that the server is shutting down and has sent everything.
 var errServerStops = errors.New("the server has shut down")
 
+// Reasons to end a connection with nothing read from it, so that a shutdown of the server is not kept waiting.
+var (
+	errLetGo = errors.New("the server is shutting down, and was let go before all it has was received")
+	errStuck = errors.New("the server cannot be asked whether it is shutting down, and there has been no room for what it sends: it is let go, the slot keeps the WAL")
+)
+
 // run receives until the connection ends or ctx is done. It returns nil only
 // in the latter case, after what was received has been shipped and acknowledged
 // as far as the time allows.
@@ -179,6 +185,8 @@ func (s *session) receive(ctx context.Context, f *feed, reply chan<- struct{}) e
 // purpose: the server's silence means nothing then.
 func (s *session) take(ctx context.Context, f *feed, ev event) error {
 	defer f.pause()()
+	f.taking.Store(true)
+	defer f.taking.Store(false)
 	return s.r.journal.append(ctx, ev.start, ev.data)
 }
 
