@@ -3,8 +3,10 @@
 package stream_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -160,6 +162,44 @@ func TestStandbyBehind(t *testing.T) {
 			}
 			if s := r.Status(); s.Pending != 0 || len(s.Gaps) != 0 {
 				t.Errorf("status %+v", s)
+			}
+		})
+	}
+}
+
+// TestSlotOnAnotherTimeline: a host that was promoted by itself keeps its WAL: what is
+// archived at the same positions is that of another timeline.
+func TestSlotOnAnotherTimeline(t *testing.T) {
+	for _, major := range pgtest.Majors() {
+		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			primary := newCluster(t, major)
+			standby := primary.Standby("second")
+			g := newRig(t, primary, nil)
+			g.o.Conninfo = strings.Replace(pair(primary, standby, primary.QueryValue("SELECT current_user")), "read-write", "any", 1)
+			var log bytes.Buffer
+			g.o.Logger = logTo(&log)
+			r := g.start()
+			work(primary, 1)
+			r.caughtUp(primary)
+			standby.WaitFor("the slot on the standby", func() bool { return slotAt(standby) != "" })
+			standby.WaitReplayed(primary)
+			standby.Promote()
+			left, err := wal.ParseLSN(standby.QueryValue("SELECT pg_current_wal_lsn()"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			work(standby, 4)
+			work(primary, 6)
+			r.caughtUp(primary)
+			time.Sleep(12 * time.Second) // one round of the slots at least
+			if at, err := wal.ParseLSN(slotAt(standby)); err != nil || at > left {
+				t.Errorf("the slot of the promoted host is at %s, it left the timeline at %s, %v", at, left, err)
+			}
+			if err := r.ends(); err != nil {
+				t.Error(err)
+			}
+			if !strings.Contains(log.String(), "does not lead to timeline") {
+				t.Errorf("nothing is told:\n%s", &log)
 			}
 		})
 	}

@@ -27,6 +27,7 @@ type Receiver struct {
 	shipper *shipper
 	spool   *spoolDirectory // nil without one
 	known   atomic.Pointer[inventory]
+	history atomic.Pointer[wal.History] // of the timeline that is streamed
 	host    atomic.Pointer[server.Host] // that is streamed from
 	// tidying happens once, in background, for as long as life.
 	tidying    sync.Once
@@ -281,6 +282,8 @@ func refusedForGood(err error) bool {
 }
 
 func (r *Receiver) setInventory(v *inventory) { r.known.Store(v) }
+
+func (r *Receiver) setHistory(h wal.History) { r.history.Store(&h) }
 
 // currentHost is the one that is streamed from, or was last; none yet: zero.
 func (r *Receiver) currentHost() server.Host {

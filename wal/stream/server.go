@@ -266,6 +266,7 @@ func (u *upstream) renewSlot(ctx context.Context, name string, log *slog.Logger)
 func (u *upstream) readHistory(ctx context.Context, r *Receiver) error {
 	u.history = wal.History{Timeline: u.timeline}
 	if u.timeline == 1 {
+		r.setHistory(u.history)
 		return nil
 	}
 	content, err := u.storeHistory(ctx, r, u.timeline)
@@ -275,6 +276,7 @@ func (u *upstream) readHistory(ctx context.Context, r *Receiver) error {
 	if u.history, err = wal.ParseHistory(u.timeline, content); err != nil {
 		return err
 	}
+	r.setHistory(u.history)
 	for _, e := range u.history.Entries {
 		if e.Timeline == 1 {
 			continue

@@ -89,9 +89,15 @@ func (s *session) follow(ctx context.Context, row endRow) ([]start, error) {
 		return nil, errors.New("the server ended the timeline without saying which one follows")
 	}
 	s.r.o.Logger.Info("the timeline ends", "next_timeline", row.timeline, "switch", row.start)
-	if _, err := s.up.storeHistory(ctx, s.r, row.timeline); err != nil {
+	content, err := s.up.storeHistory(ctx, s.r, row.timeline)
+	if err != nil {
 		return nil, err
 	}
+	h, err := wal.ParseHistory(row.timeline, content)
+	if err != nil {
+		return nil, err
+	}
+	s.r.setHistory(h)
 	size := s.r.journal.size
 	at := segmentStart(size, row.start)
 	return []start{{timeline: row.timeline, at: at, missing: at}}, nil
