@@ -72,7 +72,7 @@ func TryLast(c *pgconn.Config, h Host) {
 			first = append(first, f)
 		}
 	}
-	all = append(first, last...)
+	all = slices.Concat(first, last)
 	c.Host, c.Port, c.TLSConfig, c.Fallbacks = all[0].Host, all[0].Port, all[0].TLSConfig, all[1:]
 }
 
