@@ -21,7 +21,7 @@ import (
 )
 
 const streamExitCodes = `   0    stopped; everything that was received is in the repository and acknowledged
-   1    failed, could not ship everything in time, or met a gap or a conflict
+   1    failed, could not ship everything in time, met a gap or a conflict, or received no WAL when it was stopped
    2    wrong usage
    4    no such repository or cluster
    5    busy: another walden stream uses the spool
@@ -127,7 +127,9 @@ func (e *environment) runStream(ctx context.Context, t *target, r *stream.Receiv
 	<-shown
 	line.clear()
 	var findings *stream.FindingsError
-	if err != nil && !errors.As(err, &findings) {
+	var idle *stream.NotReceivingError
+	found, stopped := errors.As(err, &findings), errors.As(err, &idle)
+	if err != nil && !found && !stopped {
 		return err
 	}
 	s := r.Status()
@@ -138,11 +140,20 @@ func (e *environment) runStream(ctx context.Context, t *target, r *stream.Receiv
 	} else {
 		fmt.Fprint(e.stdout, streamSummary(s))
 	}
+	if err == nil {
+		return nil
+	}
+	// The one document has been printed: what else there is to say is not another.
 	if findings != nil {
 		fmt.Fprintf(e.stderr, "walden: %v\n", findings)
-		return errFindings
 	}
-	return nil
+	if idle != nil {
+		fmt.Fprintf(e.stderr, "walden: %v\n", idle)
+		if hint := hintOf(idle); hint != "" {
+			fmt.Fprintf(e.stderr, "  hint: %s\n", hint)
+		}
+	}
+	return errFindings
 }
 
 type streamDocument struct {
@@ -151,9 +162,17 @@ type streamDocument struct {
 }
 
 func streamSummary(s stream.Status) string {
-	if s.Timeline == 0 {
-		return "nothing was received\n"
+	text := "nothing was received\n"
+	if s.Timeline != 0 {
+		text = streamPositions(s)
 	}
+	if s.Failure != "" {
+		text += "  no WAL was being received at the end: " + s.Failure + "\n"
+	}
+	return text
+}
+
+func streamPositions(s stream.Status) string {
 	return fmt.Sprintf("everything up to %s on timeline %s is in the repository; acknowledged to the server: %s\n  received %s; %d segments sealed, %d fragments uploaded, %d retries\n",
 		s.Durable, s.Timeline, s.Acknowledged, size(s.ReceivedBytes), s.Segments, s.Fragments, s.Retries)
 }

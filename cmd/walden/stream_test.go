@@ -164,3 +164,25 @@ func TestThroughput(t *testing.T) {
 		t.Errorf("%d are remembered", len(r.seen))
 	}
 }
+
+// TestStreamSummary: what stood in the way at the end is told, whether or not anything was received.
+func TestStreamSummary(t *testing.T) {
+	for _, c := range []struct {
+		status stream.Status
+		want   []string
+	}{
+		{stream.Status{}, []string{"nothing was received"}},
+		{stream.Status{Failure: "no route"}, []string{"nothing was received", "no WAL was being received at the end: no route"}},
+		{stream.Status{Timeline: 3, Durable: 0x2000000, Failure: "behind"}, []string{"0/2000000 on timeline 3", "at the end: behind"}},
+	} {
+		text := streamSummary(c.status)
+		for _, want := range c.want {
+			if !strings.Contains(text, want) {
+				t.Errorf("%q lacks %q", text, want)
+			}
+		}
+		if c.status.Failure == "" && strings.Contains(text, "at the end") {
+			t.Errorf("%q", text)
+		}
+	}
+}

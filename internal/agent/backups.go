@@ -2,7 +2,10 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/walden-pg/walden/basebackup"
@@ -44,12 +47,13 @@ type Report struct {
 	Backups []string `json:"backups"`
 	// Failures counts attempts that failed.
 	Failures int `json:"failures"`
-	// Overdue is why the last attempt failed; empty: none is overdue.
+	// Overdue is why the last attempt failed, or that it was cut off; empty: none
+	// is overdue.
 	Overdue string `json:"overdue,omitempty"`
 }
 
 // Run takes backups until the context ends, which is no error: a backup that
-// is being taken then is cut off, and is none. A failure is logged and tried
+// is being taken then is cut off, is none, and so is overdue. A failure is logged and tried
 // again, for ever. The error is a final one, or Done's; the report counts anyway.
 func (b *Backups) Run(ctx context.Context) (Report, error) {
 	rep := Report{Backups: []string{}}
@@ -60,9 +64,14 @@ func (b *Backups) Run(ctx context.Context) (Report, error) {
 	retry := min(firstRetry, b.Every)
 	var seen known
 	for {
-		wait, m, err := b.step(ctx, &seen)
+		began := time.Now()
+		wait, m, err := b.step(ctx, &seen, log)
 		switch {
 		case ctx.Err() != nil && (err != nil || m == nil):
+			var cut *takeError
+			if errors.As(err, &cut) {
+				rep.Overdue = fmt.Sprintf("a backup was cut off %s after it was begun", time.Since(began).Round(time.Second))
+			}
 			return rep, nil
 		case err != nil:
 			rep.Failures, rep.Overdue = rep.Failures+1, err.Error()
@@ -92,17 +101,17 @@ func (b *Backups) Run(ctx context.Context) (Report, error) {
 
 // step takes a backup if one is due; else wait is how long not. seen is the
 // newest one that was known of before.
-func (b *Backups) step(ctx context.Context, seen *known) (wait time.Duration, m *basebackup.Manifest, err error) {
+func (b *Backups) step(ctx context.Context, seen *known, log *slog.Logger) (wait time.Duration, m *basebackup.Manifest, err error) {
 	newest, err := b.Newest(ctx)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, &newestError{err}
 	}
 	if !newest.IsZero() {
 		if !newest.Equal(seen.newest) {
 			*seen = known{newest: newest, limit: time.Now().Add(b.Every)}
 		}
-		// Its end is the server's time. If that clock is ahead of ours the backup is
-		// still not younger than our knowledge of it.
+		// Its end is the time of the machine that took it. If that clock is ahead of
+		// ours the backup is still not younger than our knowledge of it.
 		if wait = time.Until(newest.Add(b.Every)); time.Until(seen.limit) < wait {
 			wait = time.Until(seen.limit)
 		}
@@ -110,9 +119,51 @@ func (b *Backups) step(ctx context.Context, seen *known) (wait time.Duration, m 
 			return wait, nil, nil
 		}
 	}
-	m, err = b.Take(ctx)
+	defer b.tellSlow(log)()
+	if m, err = b.Take(ctx); err != nil {
+		err = &takeError{err}
+	}
 	return 0, m, err
 }
+
+// tellSlow logs, again and again, that a backup takes longer than the interval,
+// until the function that it returns is called: one that hangs is no failure, and
+// nothing else would tell of it.
+func (b *Backups) tellSlow(log *slog.Logger) (stop func()) {
+	began := time.Now()
+	over := make(chan struct{})
+	var done sync.WaitGroup
+	done.Go(func() {
+		ticker := time.NewTicker(b.Every)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-ticker.C:
+				log.Error("a backup takes longer than the interval, and the next one is overdue", "every", b.Every, "running", time.Since(began).Round(time.Second),
+					"hint", "if it does not get on, see whether the server and the repository answer, and stop and start this process: it begins a new one")
+			}
+		}
+	})
+	return func() {
+		close(over)
+		done.Wait()
+	}
+}
+
+// newestError is a failure to see when the newest backup ended, takeError one to
+// take a backup.
+type (
+	newestError struct{ error }
+	takeError   struct{ error }
+)
+
+// Unwrap returns the cause.
+func (e *newestError) Unwrap() error { return e.error }
+
+// Unwrap returns the cause.
+func (e *takeError) Unwrap() error { return e.error }
 
 // known is a backup that was seen, and when the next one is due at the latest.
 type known struct{ newest, limit time.Time }
@@ -124,7 +175,12 @@ func (b *Backups) complain(log *slog.Logger, err error, failures int, retry time
 			args = append(args, "hint", hint)
 		}
 	}
-	log.Error("no backup was taken, although one is due", args...)
+	text := "no backup was taken, although one is due"
+	var unseen *newestError
+	if errors.As(err, &unseen) {
+		text = "it is not known whether a backup is due"
+	}
+	log.Error(text, args...)
 }
 
 // sleep returns false if the context ended before.

@@ -68,11 +68,12 @@ func TestBackupsOnAnInterval(t *testing.T) {
 		age     time.Duration // of the newest backup; 0: there is none
 		expect  []time.Duration
 		backups int
+		cut     bool // the last one is cut off
 	}{
-		"none yet":              {0, hours(0, 25, 50), 2}, // the last one is cut off
-		"one of five hours ago": {5 * time.Hour, hours(19, 44), 2},
-		"one that is too old":   {30 * time.Hour, hours(0, 25, 50), 2},
-		"a clock that is ahead": {-200 * time.Hour, hours(24, 49), 2},
+		"none yet":              {0, hours(0, 25, 50), 2, true},
+		"one of five hours ago": {5 * time.Hour, hours(19, 44), 2, false},
+		"one that is too old":   {30 * time.Hour, hours(0, 25, 50), 2, true},
+		"a clock that is ahead": {-200 * time.Hour, hours(24, 49), 2, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -81,7 +82,7 @@ func TestBackupsOnAnInterval(t *testing.T) {
 					s.newest = s.began.Add(-c.age)
 				}
 				rep := s.run(t, s.backups(24*time.Hour), 50*time.Hour+30*time.Minute)
-				if !slices.Equal(s.attempts, c.expect) || len(rep.Backups) != c.backups || rep.Failures != 0 || rep.Overdue != "" {
+				if !slices.Equal(s.attempts, c.expect) || len(rep.Backups) != c.backups || rep.Failures != 0 || (rep.Overdue != "") != c.cut {
 					t.Errorf("attempts at %v, want %v; %+v", s.attempts, c.expect, rep)
 				}
 			})
@@ -94,7 +95,13 @@ func TestBackupOfAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &site{began: time.Now()}
 		b := s.backups(24 * time.Hour)
-		time.AfterFunc(20*time.Hour, func() { s.newest = time.Now() })
+		newest := b.Newest
+		b.Newest = func(ctx context.Context) (time.Time, error) {
+			if then := s.began.Add(20 * time.Hour); time.Now().After(then) && s.newest.Before(then) {
+				s.newest = then
+			}
+			return newest(ctx)
+		}
 		s.run(t, b, 45*time.Hour)
 		if want := hours(0, 44); !slices.Equal(s.attempts, want) {
 			t.Errorf("attempts at %v, want %v", s.attempts, want)
@@ -179,9 +186,32 @@ func TestRepositoryAway(t *testing.T) {
 			}
 			return newest(ctx)
 		}
+		var log bytes.Buffer
+		b.Logger = slog.New(slog.NewTextHandler(&log, nil))
 		rep := s.run(t, b, time.Hour)
+		if n := strings.Count(log.String(), "it is not known whether a backup is due"); n != 3 || strings.Contains(log.String(), "although one is due") {
+			t.Errorf("told %d times:\n%s", n, &log)
+		}
 		if want := []time.Duration{3*time.Minute + 30*time.Second}; !slices.Equal(s.attempts, want) || rep.Failures != 3 {
 			t.Errorf("attempts at %v, want %v; %+v", s.attempts, want, rep)
+		}
+	})
+}
+
+// TestHungBackup: one that does not end is told of at every interval, and counts as
+// overdue at the end.
+func TestHungBackup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &site{began: time.Now(), takes: 1000 * time.Hour}
+		b := s.backups(24 * time.Hour)
+		var log bytes.Buffer
+		b.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		rep := s.run(t, b, 73*time.Hour)
+		if rep.Overdue != "a backup was cut off 73h0m0s after it was begun" || len(rep.Backups) != 0 {
+			t.Errorf("%+v", rep)
+		}
+		if n := strings.Count(log.String(), "a backup takes longer than the interval"); n != 3 || !strings.Contains(log.String(), "running=72h0m0s") {
+			t.Errorf("told %d times:\n%s", n, &log)
 		}
 	})
 }

@@ -142,3 +142,28 @@ func TestConnectFailures(t *testing.T) {
 		t.Errorf("interrupted: %v", err)
 	}
 }
+
+// TestTryLast: all of a host's entries go to the end, in their order.
+func TestTryLast(t *testing.T) {
+	cfg, err := Parse("host=a,b,c port=1,2,3 user=u sslmode=prefer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := func() (list []string) {
+		list = append(list, fmt.Sprint(cfg.Host, cfg.Port, cfg.TLSConfig != nil))
+		for _, f := range cfg.Fallbacks {
+			list = append(list, fmt.Sprint(f.Host, f.Port, f.TLSConfig != nil))
+		}
+		return list
+	}
+	before := names()
+	TryLast(cfg, Host{"a", 9})
+	if got := names(); strings.Join(got, " ") != strings.Join(before, " ") {
+		t.Errorf("%v became %v", before, got)
+	}
+	TryLast(cfg, Host{"a", 1})
+	want := append(append([]string{}, before[2:]...), before[:2]...)
+	if got := names(); strings.Join(got, " ") != strings.Join(want, " ") {
+		t.Errorf("%v became %v", before, got)
+	}
+}

@@ -60,6 +60,22 @@ func ConnectHost(ctx context.Context, conninfo string, h Host, mode Mode, adjust
 	})
 }
 
+// TryLast makes a host the last one of a connection's settings to be tried, if
+// they name it.
+func TryLast(c *pgconn.Config, h Host) {
+	all := append([]*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port, TLSConfig: c.TLSConfig}}, c.Fallbacks...)
+	var first, last []*pgconn.FallbackConfig
+	for _, f := range all {
+		if f.Host == h.Name && f.Port == h.Port {
+			last = append(last, f)
+		} else {
+			first = append(first, f)
+		}
+	}
+	all = slices.Concat(first, last)
+	c.Host, c.Port, c.TLSConfig, c.Fallbacks = all[0].Host, all[0].Port, all[0].TLSConfig, all[1:]
+}
+
 // ConnectFirst is Connect, and also tells which of the servers answered.
 func ConnectFirst(ctx context.Context, conninfo string, mode Mode, adjust func(*pgconn.Config)) (*pgconn.PgConn, Host, error) {
 	var mu sync.Mutex

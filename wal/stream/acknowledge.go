@@ -3,7 +3,6 @@ package stream
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/walden-pg/walden/wal"
@@ -73,7 +72,7 @@ func (s *session) acknowledge(ctx context.Context, f *feed, reply <-chan struct{
 		}
 		if silence > s.r.patience.giveUp {
 			f.close()
-			return fmt.Errorf("nothing was heard of the server for %s", silence.Round(time.Second))
+			return &SilentServerError{Host: s.up.host, For: silence}
 		}
 		wanted := first || ask || flushed != told || now.Sub(sent) >= s.up.statusInterval
 		if received != written && !wanted && s.r.state.eager() {

@@ -211,6 +211,7 @@ func (s *session) try(ctx context.Context, at start) (*feed, *endRow, error) {
 	s.r.o.Logger.Info("streaming", "host", s.up.host.String(), "timeline", at.timeline, "from", at.at, "slot", s.r.o.Slot)
 	s.r.journal.begin(at.timeline, at.at, at.missing != 0)
 	s.begun, s.fed = at, false
+	s.r.state.serverFailed(nil)
 	s.r.state.change(func(st *Status) { st.Phase = Streaming })
 	return f, ended, nil
 }
@@ -218,7 +219,12 @@ func (s *session) try(ctx context.Context, at start) (*feed, *endRow, error) {
 // request asks for the stream from one place on. After a refusal the connection
 // is idle.
 func (s *session) request(ctx context.Context, at start) (*feed, *endRow, error) {
-	f, ended, err := openFeed(ctx, s.up.pg, s.r.o.Slot, at.at, at.timeline)
+	var f *feed
+	var ended *endRow
+	err := s.up.answered(ctx, "START_REPLICATION", func(ctx context.Context) (err error) {
+		f, ended, err = openFeed(ctx, s.up.pg, s.r.o.Slot, at.at, at.timeline)
+		return err
+	})
 	if err == nil {
 		return f, ended, nil
 	}

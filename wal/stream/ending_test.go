@@ -200,6 +200,7 @@ func TestSilentServer(t *testing.T) {
 		t.Errorf("the server was given up after %s", took)
 	}
 	p.change(func() { p.silent = false })
+	r.until("the stream", func(s stream.Status) bool { return s.Phase == stream.Streaming && s.Failure == "" })
 	if err := r.ends(); err != nil {
 		t.Error(err)
 	}

@@ -2,7 +2,9 @@ package stream
 
 import (
 	"fmt"
+	"time"
 
+	"github.com/walden-pg/walden/internal/server"
 	"github.com/walden-pg/walden/wal"
 )
 
@@ -99,6 +101,21 @@ func (e *FindingsError) Error() string {
 	return fmt.Sprintf("all that was received is in the repository, but %d problems were found; see the log", e.Findings)
 }
 
+// NotReceivingError says that Run ended well, but that no WAL was being received
+// when it was told to stop: what the server has written since is not archived.
+type NotReceivingError struct {
+	// Err is why not.
+	Err error
+}
+
+// Error gives the reason.
+func (e *NotReceivingError) Error() string {
+	return "stopped while no WAL was being received: " + e.Err.Error()
+}
+
+// Unwrap returns the reason.
+func (e *NotReceivingError) Unwrap() error { return e.Err }
+
 // BehindError says that the server's WAL ends before the archived WAL of its
 // own timeline does.
 type BehindError struct {
@@ -115,4 +132,28 @@ func (e *BehindError) Error() string {
 // Hint says what that can mean.
 func (e *BehindError) Hint() string {
 	return "a standby that lags catches up, and is then streamed from; a copy, or a server that was restored to an earlier moment without being promoted, must not be streamed from"
+}
+
+// SilentServerError says that a server was given up that did not say anything
+// for long, although its connection is there.
+type SilentServerError struct {
+	Host server.Host
+	// For is how long nothing was heard of it.
+	For time.Duration
+	// Command is what it was asked; empty: it was streamed from.
+	Command string
+}
+
+// Error names the server and what it did not answer.
+func (e *SilentServerError) Error() string {
+	text := fmt.Sprintf("nothing was heard of the server at %s for %s", e.Host, e.For.Round(time.Millisecond))
+	if e.Command != "" {
+		text += ": it does not answer " + e.Command
+	}
+	return text
+}
+
+// Hint says what to do.
+func (e *SilentServerError) Hint() string {
+	return "see whether its machine is frozen or overloaded, or the network swallows packets; the other hosts of `connection`, if there are any, are tried before it now"
 }

@@ -3,8 +3,10 @@
 package stream_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -122,7 +124,7 @@ func TestTwoReceivers(t *testing.T) {
 }
 
 // TestStandbyBehind: a standby that has not got what is archived is no reason to
-// wait, nor to fail, when the receiver is to end.
+// wait when the receiver is to end. That nothing was received from it is told.
 func TestStandbyBehind(t *testing.T) {
 	for _, far := range []bool{false, true} {
 		t.Run(fmt.Sprintf("by segments %v", far), func(t *testing.T) {
@@ -154,11 +156,50 @@ func TestStandbyBehind(t *testing.T) {
 			r = g.start()
 			r.until("the standby to be asked", func(s stream.Status) bool { return s.Connections > 0 })
 			time.Sleep(500 * time.Millisecond) // it may take a while to be told, and to receive
-			if err := r.ends(); err != nil {
+			var behind *stream.BehindError
+			if err := r.ends(); errors.As(err, &behind) != far || !far && err != nil {
 				t.Errorf("Run returned %v", err)
 			}
 			if s := r.Status(); s.Pending != 0 || len(s.Gaps) != 0 {
 				t.Errorf("status %+v", s)
+			}
+		})
+	}
+}
+
+// TestSlotOnAnotherTimeline: a host that was promoted by itself keeps its WAL: what is
+// archived at the same positions is that of another timeline.
+func TestSlotOnAnotherTimeline(t *testing.T) {
+	for _, major := range pgtest.Majors() {
+		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			primary := newCluster(t, major)
+			standby := primary.Standby("second")
+			g := newRig(t, primary, nil)
+			g.o.Conninfo = strings.Replace(pair(primary, standby, primary.QueryValue("SELECT current_user")), "read-write", "any", 1)
+			var log bytes.Buffer
+			g.o.Logger = logTo(&log)
+			r := g.start()
+			work(primary, 1)
+			r.caughtUp(primary)
+			standby.WaitFor("the slot on the standby", func() bool { return slotAt(standby) != "" })
+			standby.WaitReplayed(primary)
+			standby.Promote()
+			left, err := wal.ParseLSN(standby.QueryValue("SELECT pg_current_wal_lsn()"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			work(standby, 4)
+			work(primary, 6)
+			r.caughtUp(primary)
+			time.Sleep(12 * time.Second) // one round of the slots at least
+			if at, err := wal.ParseLSN(slotAt(standby)); err != nil || at > left {
+				t.Errorf("the slot of the promoted host is at %s, it left the timeline at %s, %v", at, left, err)
+			}
+			if err := r.ends(); err != nil {
+				t.Error(err)
+			}
+			if !strings.Contains(log.String(), "does not lead to timeline") {
+				t.Errorf("nothing is told:\n%s", &log)
 			}
 		})
 	}

@@ -25,6 +25,7 @@ type feed struct {
 	conn     net.Conn
 	heard    atomic.Int64 // when the server was last heard, in Unix nanoseconds
 	paused   atomic.Bool  // nothing is read now
+	taking   atomic.Bool  // what was read last is being put into the journal
 
 	mu  sync.Mutex // for sending
 	out []byte
@@ -137,6 +138,14 @@ func (f *feed) pause() (resume func()) {
 // listened to.
 func (f *feed) silence() time.Duration {
 	if f.paused.Load() {
+		return 0
+	}
+	return time.Duration(time.Now().UnixNano() - f.heard.Load())
+}
+
+// stuck is for how long the journal has had no room for what was read last.
+func (f *feed) stuck() time.Duration {
+	if !f.taking.Load() {
 		return 0
 	}
 	return time.Duration(time.Now().UnixNano() - f.heard.Load())

@@ -193,6 +193,13 @@ func (j *journal) positions() (received, durable, synced wal.LSN) {
 	return j.tip, j.reach(func(s *openSegment) int64 { return s.durable }), j.reach(func(s *openSegment) int64 { return max(s.durable, s.synced) })
 }
 
+// durable is up to where everything is in the repository, and of which timeline.
+func (j *journal) durable() (wal.TimelineID, wal.LSN) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.timeline, j.reach(func(s *openSegment) int64 { return s.durable })
+}
+
 // reach is up to where everything is safe by a measure. What was received of
 // an earlier timeline must be safe before anything of the current one counts.
 // The lock is held.

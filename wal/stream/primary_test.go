@@ -36,8 +36,12 @@ type primary struct {
 	silent bool
 	// senderTimeout is wal_sender_timeout.
 	senderTimeout string
-	slot          wal.LSN
-	slotLost      bool
+	// refusal is the code of the error that whoever does not stream is refused with.
+	refusal string
+	// shutdown: it ends the stream as a server does that shuts down.
+	shutdown bool
+	slot     wal.LSN
+	slotLost bool
 	// asks makes it ask for a reply.
 	asks     chan struct{}
 	statuses []status
@@ -67,7 +71,7 @@ func build(n int) *waltest.Builder {
 // primaryOf has the WAL of a builder, which several may read.
 func primaryOf(t *testing.T, b *waltest.Builder) *primary {
 	t.Helper()
-	p := &primary{t: t, builder: b, end: b.Position(), senderTimeout: "1min", asks: make(chan struct{})}
+	p := &primary{t: t, builder: b, end: b.Position(), senderTimeout: "1min", refusal: "42501", asks: make(chan struct{})}
 	p.slot = wal.LSN(segmentSize)
 	p.server = fakepg.New(t, p.handle)
 	return p
@@ -105,7 +109,7 @@ var startCommand = regexp.MustCompile(`^START_REPLICATION (SLOT walden )?PHYSICA
 
 func (p *primary) handle(c *fakepg.Conn, sql string) bool {
 	if c.Parameters["replication"] == "" {
-		c.Error("42501", "no other connections here")
+		c.Error(get(p, func() string { return p.refusal }), "no other connections here")
 		return true
 	}
 	if m := startCommand.FindStringSubmatch(sql); m != nil {
@@ -170,6 +174,11 @@ func (p *primary) start(c *fakepg.Conn, at wal.LSN, withSlot bool) bool {
 	for {
 		next, silent := p.send(c, at)
 		at = next
+		if get(p, func() bool { return p.shutdown }) {
+			c.Send(&pgproto3.CommandComplete{CommandTag: []byte("COPY 0")})
+			_ = c.Flush()
+			return false
+		}
 		asks, answers := p.asks, replies
 		if silent {
 			asks, answers = nil, nil

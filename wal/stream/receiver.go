@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,7 @@ type Receiver struct {
 	shipper *shipper
 	spool   *spoolDirectory // nil without one
 	known   atomic.Pointer[inventory]
+	history atomic.Pointer[wal.History] // of the timeline that is streamed
 	host    atomic.Pointer[server.Host] // that is streamed from
 	// tidying happens once, in background, for as long as life.
 	tidying    sync.Once
@@ -37,8 +39,13 @@ type Receiver struct {
 	gone map[place]bool
 	// connected is set once a server has been streamed from.
 	connected bool
-	patience  patience
-	trouble   outage // of the server
+	// served says that the server that was streamed from last has shut down, and
+	// had sent all it had.
+	served   bool
+	patience patience
+	// silent are the hosts that were given up because they said nothing, the latest last.
+	silent  []server.Host
+	trouble outage // of the server
 }
 
 // place is where a stream can begin.
@@ -81,7 +88,9 @@ func (r *Receiver) newFile(seg wal.Segment) (*segmentFile, error) {
 // Run receives until ctx is done, and reconnects for as long as that takes.
 // Then it ships what it has received, acknowledges it, and returns nil, an
 // *UnshippedError if the repository did not take it in time, or a
-// *FindingsError if all is well now but a gap, or WAL that is not sound, was met.
+// *FindingsError if all is well now but a gap, or WAL that is not sound, was met. A
+// *NotReceivingError, alone or joined to that, says that no WAL was being received
+// at the end: the server could not be reached, refused, or was behind the archive.
 //
 // Other errors are those that only a person can mend: a *ForeignServerError, an
 // *archive.ConflictError or *OtherContentError, a *BusyError of the spool, and, before a server was streamed from for the first time, what is
@@ -123,7 +132,26 @@ func (r *Receiver) Run(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	return r.state.findingsError()
+	return errors.Join(r.state.findingsError(), r.notReceiving())
+}
+
+// notReceiving is why nothing was being received when the receiver was told to stop;
+// nil: it was. A server that has shut down has nothing more to give until it is
+// started again.
+func (r *Receiver) notReceiving() error {
+	err := r.state.noServer()
+	if err == nil || r.served && (errors.Is(err, errServerStops) || unreachable(err)) {
+		return nil
+	}
+	return &NotReceivingError{Err: err}
+}
+
+// unreachable reports whether there is no server to talk to, or one that is
+// starting or stopping.
+func unreachable(err error) bool {
+	var connect *server.ConnectError
+	var pg *pgconn.PgError
+	return errors.As(err, &connect) && !errors.As(err, &pg) || stopping(err)
 }
 
 func (r *Receiver) closeFiles() {
@@ -164,6 +192,9 @@ func (r *Receiver) sessions(ctx context.Context) error {
 		if lasting(err) || !r.connected && refusedForGood(err) {
 			return err
 		}
+		if heard || errors.Is(err, errServerStops) {
+			r.served = errors.Is(err, errServerStops)
+		}
 		if heard && time.Since(began) > pause { // not what fails again and again after its first message
 			pause = firstReconnect
 		}
@@ -197,12 +228,12 @@ func (r *Receiver) tellFailure(err error, wait time.Duration) {
 // session connects once and receives until the connection ends. heard reports
 // whether the server sent anything.
 func (r *Receiver) session(ctx context.Context) (heard bool, err error) {
+	defer func() { r.noteSilence(err) }()
 	up, err := r.connect(ctx)
 	if err != nil {
 		return false, err
 	}
 	r.host.Store(&up.host)
-	r.state.serverFailed(nil)
 	r.state.change(func(st *Status) {
 		st.Host, st.Port = up.host.Name, up.host.Port
 		st.Connections++
@@ -210,7 +241,19 @@ func (r *Receiver) session(ctx context.Context) (heard bool, err error) {
 	s := &session{r: r, up: up}
 	err = s.run(ctx)
 	r.connected = r.connected || s.heard
+	if s.heard {
+		r.silent = slices.DeleteFunc(r.silent, func(h server.Host) bool { return h == up.host })
+	}
 	return s.heard, err
+}
+
+// noteSilence makes a host that a session was ended for because it said nothing
+// the last one to be tried.
+func (r *Receiver) noteSilence(err error) {
+	var e *SilentServerError
+	if errors.As(err, &e) {
+		r.silent = append(slices.DeleteFunc(r.silent, func(h server.Host) bool { return h == e.Host }), e.Host)
+	}
 }
 
 // unshipped keeps of an error what matters at the end.
@@ -239,6 +282,8 @@ func refusedForGood(err error) bool {
 }
 
 func (r *Receiver) setInventory(v *inventory) { r.known.Store(v) }
+
+func (r *Receiver) setHistory(h wal.History) { r.history.Store(&h) }
 
 // currentHost is the one that is streamed from, or was last; none yet: zero.
 func (r *Receiver) currentHost() server.Host {

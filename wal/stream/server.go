@@ -28,22 +28,28 @@ type upstream struct {
 	// statusInterval is how often the server must hear from us.
 	statusInterval time.Duration
 	history        wal.History
+	// giveUp bounds how long the server may take for an answer.
+	giveUp time.Duration
 }
 
 // statusInterval is how often a server hears from us that sets no shorter limit.
 const statusInterval = 10 * time.Second
 
 // connect opens a replication connection to the first host of the connection
-// string that will do, and asks who it is.
+// string that will do, and asks who it is. Those that said nothing when they were
+// last asked come last.
 func (r *Receiver) connect(ctx context.Context) (*upstream, error) {
 	pg, host, err := server.ConnectFirst(ctx, r.o.Conninfo, server.Replication, func(c *pgconn.Config) {
 		// Idle between two commands is normal here.
 		c.RuntimeParams["idle_session_timeout"] = "0"
+		for _, h := range r.silent {
+			server.TryLast(c, h)
+		}
 	})
 	if err != nil {
 		return nil, err
 	}
-	u := &upstream{pg: pg, host: host}
+	u := &upstream{pg: pg, host: host, giveUp: r.patience.giveUp}
 	if err := u.ask(ctx, r); err != nil {
 		u.close()
 		return nil, err
@@ -138,7 +144,11 @@ func (u *upstream) show(ctx context.Context, name string) (string, error) {
 
 // row runs a command that answers with one row of at least n columns.
 func (u *upstream) row(ctx context.Context, command string, n int) ([]string, error) {
-	row, err := queryRow(ctx, u.pg, command)
+	var row []string
+	err := u.answered(ctx, command, func(ctx context.Context) (err error) {
+		row, err = queryRow(ctx, u.pg, command)
+		return err
+	})
 	if err == nil && len(row) < n {
 		err = errForm
 	}
@@ -146,6 +156,27 @@ func (u *upstream) row(ctx context.Context, command string, n int) ([]string, er
 		return nil, fmt.Errorf("%s: %w", command, err)
 	}
 	return row, nil
+}
+
+// command runs one whose answer is of no interest.
+func (u *upstream) command(ctx context.Context, command string) error {
+	return u.answered(ctx, command, func(ctx context.Context) error {
+		_, err := u.pg.Exec(ctx, command).ReadAll()
+		return err
+	})
+}
+
+// answered runs ask, which waits for the server's answer to a command, but not
+// for longer than a server may be silent: a machine that is frozen, or a network
+// that swallows what is sent, never ends a connection.
+func (u *upstream) answered(ctx context.Context, command string, ask func(context.Context) error) error {
+	bounded, cancel := context.WithTimeout(ctx, u.giveUp)
+	defer cancel()
+	err := ask(bounded)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		return &SilentServerError{Host: u.host, For: u.giveUp, Command: command}
+	}
+	return err
 }
 
 var errForm = errors.New("the server's answer has another form")
@@ -209,7 +240,7 @@ func (u *upstream) ensureSlot(ctx context.Context, name string, log *slog.Logger
 }
 
 func (u *upstream) createSlot(ctx context.Context, name string) (slot, error) {
-	_, err := u.pg.Exec(ctx, "CREATE_REPLICATION_SLOT "+name+" PHYSICAL RESERVE_WAL").ReadAll()
+	err := u.command(ctx, "CREATE_REPLICATION_SLOT "+name+" PHYSICAL RESERVE_WAL")
 	var pg *pgconn.PgError
 	if err != nil && (!errors.As(err, &pg) || pg.Code != "42710") { // duplicate_object
 		return slot{}, &SlotError{Slot: name, Err: err}
@@ -223,7 +254,7 @@ func (u *upstream) renewSlot(ctx context.Context, name string, log *slog.Logger)
 		// It cannot be asked whether it is a physical slot at all.
 		return slot{}, &SlotError{Slot: name, Err: errors.New("it holds no WAL")}
 	}
-	if _, err := u.pg.Exec(ctx, "DROP_REPLICATION_SLOT "+name).ReadAll(); err != nil {
+	if err := u.command(ctx, "DROP_REPLICATION_SLOT "+name); err != nil {
 		return slot{}, &SlotError{Slot: name, Err: err}
 	}
 	log.Warn("the replication slot held no WAL (it was invalidated, or made without reserving any) and is made anew", "host", u.host.String(), "slot", name)
@@ -235,6 +266,7 @@ func (u *upstream) renewSlot(ctx context.Context, name string, log *slog.Logger)
 func (u *upstream) readHistory(ctx context.Context, r *Receiver) error {
 	u.history = wal.History{Timeline: u.timeline}
 	if u.timeline == 1 {
+		r.setHistory(u.history)
 		return nil
 	}
 	content, err := u.storeHistory(ctx, r, u.timeline)
@@ -244,6 +276,7 @@ func (u *upstream) readHistory(ctx context.Context, r *Receiver) error {
 	if u.history, err = wal.ParseHistory(u.timeline, content); err != nil {
 		return err
 	}
+	r.setHistory(u.history)
 	for _, e := range u.history.Entries {
 		if e.Timeline == 1 {
 			continue

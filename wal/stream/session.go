@@ -33,6 +33,12 @@ type session struct {
 // errServerStops says that the server is shutting down and has sent everything.
 var errServerStops = errors.New("the server has shut down")
 
+// Reasons to end a connection with nothing read from it, so that a shutdown of the server is not kept waiting.
+var (
+	errLetGo = errors.New("the server is shutting down, and was let go before all it has was received")
+	errStuck = errors.New("the server cannot be asked whether it is shutting down, and there has been no room for what it sends: it is let go, the slot keeps the WAL")
+)
+
 // run receives until the connection ends or ctx is done. It returns nil only
 // in the latter case, after what was received has been shipped and acknowledged
 // as far as the time allows.
@@ -83,9 +89,15 @@ func (s *session) follow(ctx context.Context, row endRow) ([]start, error) {
 		return nil, errors.New("the server ended the timeline without saying which one follows")
 	}
 	s.r.o.Logger.Info("the timeline ends", "next_timeline", row.timeline, "switch", row.start)
-	if _, err := s.up.storeHistory(ctx, s.r, row.timeline); err != nil {
+	content, err := s.up.storeHistory(ctx, s.r, row.timeline)
+	if err != nil {
 		return nil, err
 	}
+	h, err := wal.ParseHistory(row.timeline, content)
+	if err != nil {
+		return nil, err
+	}
+	s.r.setHistory(h)
 	size := s.r.journal.size
 	at := segmentStart(size, row.start)
 	return []start{{timeline: row.timeline, at: at, missing: at}}, nil
@@ -179,6 +191,8 @@ func (s *session) receive(ctx context.Context, f *feed, reply chan<- struct{}) e
 // purpose: the server's silence means nothing then.
 func (s *session) take(ctx context.Context, f *feed, ev event) error {
 	defer f.pause()()
+	f.taking.Store(true)
+	defer f.taking.Store(false)
 	return s.r.journal.append(ctx, ev.start, ev.data)
 }
 

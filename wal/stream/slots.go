@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -15,7 +16,7 @@ import (
 const keepInterval = 10 * time.Second
 
 // keepSlots keeps a slot on every host of the connection string but the one that
-// is streamed from, and advances it to what is durable: physical slots do not
+// is streamed from, and advances it to what is durable of that host's WAL: physical slots do not
 // fail over by themselves, and whichever host is promoted must still have the
 // WAL that the repository lacks.
 func (r *Receiver) keepSlots(ctx context.Context) error {
@@ -38,12 +39,11 @@ func (r *Receiver) keepSlots(ctx context.Context) error {
 		if current == (server.Host{}) {
 			wait = time.Second // nothing is streamed yet
 		}
-		_, durable, _ := r.journal.positions()
 		for i, h := range hosts {
 			if h == current || current == (server.Host{}) {
 				continue
 			}
-			err := r.keepSlot(ctx, h, &conns[i], durable)
+			err := r.keepSlot(ctx, h, &conns[i])
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -55,6 +55,30 @@ func (r *Receiver) keepSlots(ctx context.Context) error {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// timelineQuery asks for the timeline that a host writes, or replays. A standby's
+// control file may still tell the one before: then less is let go, not more.
+const timelineQuery = `CASE WHEN pg_catalog.pg_is_in_recovery() THEN
+ greatest((SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()), (SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()))
+ ELSE ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int END`
+
+// safeOn is up to where the WAL of a host's timeline is in the repository, as far as it
+// is the WAL that leads to what is streamed; 0: nothing is. The same position on a
+// timeline that left ours earlier is other WAL, which nobody has archived.
+func (r *Receiver) safeOn(theirs wal.TimelineID) (wal.LSN, error) {
+	ours, durable := r.journal.durable()
+	if theirs == ours || durable == 0 {
+		return durable, nil
+	}
+	if h := r.history.Load(); h != nil && h.Timeline == ours {
+		for _, span := range h.Path() {
+			if span.Timeline == theirs {
+				return min(durable, span.End), nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("the host is on timeline %s, which does not lead to timeline %s that is streamed: its WAL is not archived, and the slot is not advanced", theirs, ours)
 }
 
 // tellSlot logs what keeps a slot from being kept, once.
@@ -75,7 +99,7 @@ func (r *Receiver) tellSlot(h server.Host, err error, trouble *string) {
 }
 
 // keepSlot creates and advances the slot on one host.
-func (r *Receiver) keepSlot(ctx context.Context, h server.Host, conn **pgconn.PgConn, durable wal.LSN) error {
+func (r *Receiver) keepSlot(ctx context.Context, h server.Host, conn **pgconn.PgConn) error {
 	ctx, cancel := context.WithTimeout(ctx, keepInterval)
 	defer cancel()
 	if *conn == nil || (*conn).IsClosed() {
@@ -88,7 +112,7 @@ func (r *Receiver) keepSlot(ctx context.Context, h server.Host, conn **pgconn.Pg
 		*conn = c
 	}
 	row, err := queryRow(ctx, *conn, fmt.Sprintf(`SELECT count(*), coalesce(bool_or(wal_status = 'lost'), false), coalesce(bool_or(active), false),
- coalesce(max(restart_lsn)::text, '') FROM pg_catalog.pg_replication_slots WHERE slot_name = '%s'`, r.o.Slot))
+ coalesce(max(restart_lsn)::text, ''), %s FROM pg_catalog.pg_replication_slots WHERE slot_name = '%s'`, timelineQuery, r.o.Slot))
 	if err != nil {
 		return err
 	}
@@ -96,6 +120,7 @@ func (r *Receiver) keepSlot(ctx context.Context, h server.Host, conn **pgconn.Pg
 		if _, err := queryRow(ctx, *conn, fmt.Sprintf("SELECT pg_catalog.pg_drop_replication_slot('%s')", r.o.Slot)); err != nil {
 			return err
 		}
+		r.o.Logger.Warn("the slot on another host was lost, because that host had to remove WAL that it held, and is made anew", "host", h.String(), "slot", r.o.Slot)
 		row[0] = "0"
 	}
 	if row[0] == "0" {
@@ -106,6 +131,14 @@ func (r *Receiver) keepSlot(ctx context.Context, h server.Host, conn **pgconn.Pg
 		return nil // somebody streams over it
 	}
 	held, err := wal.ParseLSN(row[3])
+	if err != nil {
+		return err
+	}
+	theirs, err := strconv.ParseUint(row[4], 10, 32)
+	if err != nil {
+		return fmt.Errorf("timeline %q: %w", row[4], err)
+	}
+	durable, err := r.safeOn(wal.TimelineID(theirs))
 	if err != nil || held >= durable {
 		return err
 	}

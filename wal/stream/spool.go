@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/walden-pg/walden/wal"
@@ -107,8 +108,69 @@ func (d *spoolDirectory) segments(size wal.SegmentSize) ([]wal.Segment, error) {
 	return list, nil
 }
 
+// orphan is the spool of another incarnation of the cluster.
+type orphan struct {
+	dir      string
+	segments int
+}
+
+// orphans lists the directories beside this one that hold segments and that no
+// receiver uses.
+func (d *spoolDirectory) orphans() ([]orphan, error) {
+	parent := filepath.Dir(d.dir)
+	siblings, err := os.ReadDir(parent)
+	if err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	var list []orphan
+	for _, e := range siblings {
+		dir := filepath.Join(parent, e.Name())
+		if !e.IsDir() || dir == d.dir {
+			continue
+		}
+		// Its segments may have another size: what counts is that they are named like some.
+		files, err := filepath.Glob(filepath.Join(dir, strings.Repeat("[0-9A-F]", 24)))
+		if err != nil {
+			return nil, fmt.Errorf("spool: %w", err)
+		}
+		if len(files) > 0 && !inUse(dir) {
+			list = append(list, orphan{dir, len(files)})
+		}
+	}
+	return list, nil
+}
+
+// inUse reports whether a receiver holds the lock of a spool's directory.
+func inUse(dir string) bool {
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR, 0)
+	if err != nil {
+		return false
+	}
+	defer lock.Close()
+	locked, err := tryLock(lock)
+	return err == nil && !locked
+}
+
+// reportOrphans tells of WAL that was acknowledged, maybe, and that nobody uploads:
+// the cluster was initialised anew, or upgraded, before it was in the repository.
+func (r *Receiver) reportOrphans() error {
+	list, err := r.spool.orphans()
+	if err != nil {
+		return err
+	}
+	for _, o := range list {
+		r.state.finding()
+		r.o.Logger.Error("the spool of another incarnation of the cluster holds WAL that is not uploaded any more", "directory", o.dir, "segments", o.segments,
+			"hint", "upload its complete segments, each with `walden wal-push FILE`, which stores them in the incarnation they are of; then remove the directory")
+	}
+	return nil
+}
+
 // recoverSpool takes over what an earlier run left in the spool.
 func (r *Receiver) recoverSpool(ctx context.Context) error {
+	if err := r.reportOrphans(); err != nil {
+		return err
+	}
 	list, err := r.spool.segments(r.journal.size)
 	if err != nil {
 		return err

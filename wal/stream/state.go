@@ -105,6 +105,13 @@ func (s *state) behind(size wal.SegmentSize) bool {
 	return s.status.ServerEnd > s.status.Received+wal.LSN(size)
 }
 
+// hasAll reports whether all of the server's WAL that was heard of has been received.
+func (s *state) hasAll() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status.Received >= s.status.ServerEnd
+}
+
 // heard notes what a message of the server says.
 func (s *state) heard(serverEnd, received wal.LSN, n int) {
 	s.mu.Lock()
@@ -158,6 +165,13 @@ func (s *state) serverFailed(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.serverErr = err
+}
+
+// noServer is why there is no server now; nil: there is.
+func (s *state) noServer() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.serverErr
 }
 
 // finding notes that something bad was found which does not end the stream:

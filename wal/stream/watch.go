@@ -28,13 +28,15 @@ const (
 // connection: whether commits wait for us, how much WAL the slot holds back, and
 // whether the server is shutting down.
 type watcher struct {
-	r      *Receiver
-	up     *upstream
-	feed   *feed
-	pid    uint32
-	conn   *pgconn.PgConn
-	worked bool // there was a connection
-	warned time.Time
+	r    *Receiver
+	up   *upstream
+	feed *feed
+	pid  uint32
+	conn *pgconn.PgConn
+	// answered is set once the server has said anything else than that it is
+	// starting or stopping, even if that was a refusal.
+	answered bool
+	warned   time.Time
 }
 
 // watch runs until ctx is done. Without an ordinary connection it does what can
@@ -47,13 +49,17 @@ func (r *Receiver) watch(ctx context.Context, up *upstream, f *feed) error {
 	told := false
 	for {
 		err := w.look(ctx)
+		w.answered = w.answered || err == nil || refused(err)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil:
 			told = false
-		case w.worked && stopping(err):
+		case w.answered && stopping(err):
 			return w.letGo(ctx)
+		case w.stuck(err):
+			f.close()
+			return errStuck
 		case !told:
 			told = true
 			r.o.Logger.Warn("the server cannot be looked at beside the stream: how far the slot lags, and whether commits wait for it, is not known", "error", err)
@@ -99,7 +105,7 @@ func (w *watcher) look(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		w.conn, w.worked = conn, true
+		w.conn = conn
 	}
 	row, err := queryRow(ctx, w.conn, watchQuery(w.pid, w.r.o.Slot))
 	if err != nil {
@@ -162,6 +168,22 @@ func stopping(err error) bool {
 	return errors.As(err, &pg) && pg.Code == "57P03"
 }
 
+// refused reports whether the server answered, and did so as one that is neither
+// starting nor stopping: a server that shuts down says that to whoever connects,
+// before it looks at who that is (ProcessStartupPacket in tcop/backend_startup.c,
+// up to PostgreSQL 17 in postmaster/postmaster.c).
+func refused(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && !stopping(err)
+}
+
+// stuck reports whether the server may be shutting down, for all that is known, while
+// nothing is read from it: then its question whether all is flushed is not seen, and
+// it would wait for as long as the repository is away.
+func (w *watcher) stuck(err error) bool {
+	return !refused(err) && w.feed.stuck() > w.r.patience.kept
+}
+
 // letGo gives a server that is shutting down what it waits for, or ends the
 // connection when that takes long: it must not be kept from stopping.
 func (w *watcher) letGo(ctx context.Context) error {
@@ -180,8 +202,12 @@ func (w *watcher) letGo(ctx context.Context) error {
 				timer.Reset(stopGrace) // it still sends
 				continue
 			}
+			reason := errLetGo
+			if !w.feed.taking.Load() && w.r.state.hasAll() {
+				reason = errServerStops
+			}
 			w.feed.close()
-			return errServerStops
+			return reason
 		}
 	}
 }

@@ -83,9 +83,14 @@ func (s *Server) Disconnect() {
 	}
 }
 
-func (s *Server) close() {
+// Stop ends all connections, and takes none any more.
+func (s *Server) Stop() {
 	_ = s.listener.Close()
 	s.Disconnect()
+}
+
+func (s *Server) close() {
+	s.Stop()
 	s.wg.Wait()
 }
 
