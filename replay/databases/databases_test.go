@@ -191,6 +191,9 @@ func FuzzRows(f *testing.F) {
 			r.isTemplate(17)
 			r.relFileNode()
 		}
+		for tuple := range tuples(b) {
+			readPair(tuple)
+		}
 		_, _ = parseMap(b)
 	})
 }

@@ -22,7 +22,10 @@
 // Nothing of the server's configuration may reach out of scratch: it listens on no network address and on a socket
 // that its user alone may use, archives nothing, and loads no libraries unless told to, since these may start workers.
 //
-// 5. pg_dump writes to a temporary name, which becomes the output's when it is
+// 5. pg_dump dumps of a table only what it holds itself: a partitioned one is nothing
+// without its partitions, which have other names. They, and tables that inherit, are named too.
+//
+// 6. pg_dump writes to a temporary name, which becomes the output's when it is
 // complete and durable, or to a stream.
 package extract
 
@@ -75,6 +78,7 @@ type Options struct {
 	// one that had a table with a name of Tables.
 	Database string
 	// Tables and Schemas are patterns of pg_dump; without any the whole database is dumped.
+	// With a table come its partitions, and the tables that inherit from it.
 	Tables, Schemas []string
 	// Format is Plain if empty.
 	Format Format
@@ -127,13 +131,16 @@ type Result struct {
 	Database databases.Database
 	// Choice is what was restored: Files and Bytes, for which Download bytes of packs
 	// were read.
-	Choice          *databases.Choice
-	Files, Bytes    int64
-	Download        int64
-	Recovery        *recovery.Outcome
-	Output          string
-	OutputBytes     int64 // 0 where a stream got it
-	RolledBack      []string
+	Choice       *databases.Choice
+	Files, Bytes int64
+	Download     int64
+	Recovery     *recovery.Outcome
+	Output       string
+	OutputBytes  int64 // 0 where a stream got it
+	RolledBack   []string
+	// Children are the tables, as schema.name in SQL, that were dumped since they are
+	// partitions of those that were asked for, or inherit from them.
+	Children        []string
 	Warnings        []string
 	Restore, Replay time.Duration
 	Dump            time.Duration

@@ -33,8 +33,11 @@ type extraction struct {
 	whole   bool
 	leftOut bool // some were not
 	renamed bool // the database was found under another name
-	scratch *scratch
-	result  *Result
+	// children are the names, as patterns of pg_dump, of tables that are dumped since
+	// they are partitions of such as were asked for, or inherit from them.
+	children []string
+	scratch  *scratch
+	result   *Result
 }
 
 func run(ctx context.Context, o Options) (*Result, error) {
@@ -153,7 +156,7 @@ func (x *extraction) choose(wanted ...string) (err error) {
 
 // attempt does everything in one scratch directory.
 func (x *extraction) attempt(ctx context.Context) (err error) {
-	x.result = &Result{Warnings: x.result.Warnings}
+	x.result, x.children = &Result{Warnings: x.result.Warnings}, nil
 	removed, sweepErr := sweep(x.Scratch, x.BinDir)
 	for _, path := range removed {
 		x.result.Warnings = append(x.result.Warnings, "removed what an extraction that was killed had left: "+path)

@@ -1,0 +1,83 @@
+//go:build unix
+
+package integration
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/walden-pg/walden/internal/pgtest"
+)
+
+// newExtraction is a site of PostgreSQL 17 with nothing in scratch. base are the
+// arguments of an extraction to the restore point "here".
+func newExtraction(t *testing.T, o siteOptions) (r *rescue, base []string) {
+	t.Helper()
+	o.major, o.store = 17, fileStore
+	r = &rescue{site: newSite(t, o)}
+	r.scratch = filepath.Join(r.dir, "scratch")
+	pgtest.MkdirAll(t, r.scratch)
+	return r, []string{"extract", "--scratch", r.scratch, "--pg-bin", r.pg.BinDir(), "--name", "here"}
+}
+
+// here sets the restore point and archives it.
+func (r *rescue) here() {
+	r.t.Helper()
+	r.pg.Exec("SELECT pg_create_restore_point('here')")
+	r.archiveAll()
+}
+
+// TestExtractChildren: the rows of a partitioned table, and of one that others inherit from,
+// are in its dump, from the backup and from the WAL, without the whole database being restored for it.
+func TestExtractChildren(t *testing.T) {
+	r, base := newExtraction(t, siteOptions{})
+	r.pg.Exec("CREATE DATABASE app")
+	r.execIn("app", `CREATE SCHEMA far;
+		CREATE TABLE orders (id int, t text) PARTITION BY RANGE (id);
+		CREATE TABLE early PARTITION OF orders FOR VALUES FROM (0) TO (30000);
+		CREATE TABLE late PARTITION OF orders FOR VALUES FROM (30000) TO (90000) PARTITION BY RANGE (id);
+		CREATE TABLE far."Very ""late""" PARTITION OF late FOR VALUES FROM (30000) TO (60000);
+		CREATE INDEX ON orders (id);
+		INSERT INTO orders SELECT i, md5(i::text) FROM generate_series(1, 59999) i;
+		CREATE TABLE cities (name text); INSERT INTO cities VALUES ('Bern');
+		CREATE TABLE capitals (country text) INHERITS (cities); INSERT INTO capitals VALUES ('Roma', 'it');
+		CREATE UNLOGGED TABLE passing AS SELECT 1 AS n;
+		CREATE TABLE other AS SELECT i, md5(i::text) FROM generate_series(1, 60000) i; VACUUM FULL pg_catalog.pg_inherits`)
+	r.backup()
+	r.execIn("app", `CREATE TABLE far.newer PARTITION OF late FOR VALUES FROM (60000) TO (90000);
+		INSERT INTO orders SELECT i, md5(i::text) FROM generate_series(60000, 61000) i; UPDATE orders SET t = 'changed' WHERE id % 100 = 0`)
+	r.here()
+	base = append(base, "--database", "app")
+	out := filepath.Join(r.dir, "out")
+	var d struct {
+		Children []string
+		LeftOut  int64 `json:"left_out_bytes"`
+		Warnings []string
+	}
+	got := r.run(append(base, "--table", "orders", "--table", "cities", "--output", out, "--format", "custom", "--json")...).ok(t)
+	got.json(t, &d)
+	if strings.Contains(got.stderr, "restoring all") || d.LeftOut < 1<<20 {
+		t.Errorf("all was restored: %+v\n%s", d, got.stderr)
+	}
+	if want := []string{`"far"."Very ""late"""`, `"far"."newer"`, `"public"."capitals"`, `"public"."early"`, `"public"."late"`}; !slices.Equal(d.Children, want) || len(d.Warnings) > 0 {
+		t.Errorf("%+v, want children %v", d, want)
+	}
+	r.pg.Exec("CREATE DATABASE back")
+	r.execIn("back", "CREATE SCHEMA far")
+	r.pg.Run("pg_restore", "--exit-on-error", "-d", r.pg.Conninfo("back"), out)
+	for _, sql := range []string{"SELECT count(*) || ' ' || md5(string_agg(id || t, ',' ORDER BY id)) FROM orders", "SELECT string_agg(name, ',' ORDER BY name) FROM cities"} {
+		if got, want := r.pg.QueryIn("back", sql)[0][0], r.pg.QueryIn("app", sql)[0][0]; got != want {
+			t.Errorf("%s: %s, want %s", sql, got, want)
+		}
+	}
+	// What is excluded stays excluded, and what cannot be in a dump is said.
+	got = r.run(append(base, "--table", "cities", "--", "--exclude-table=capitals")...).ok(t)
+	if !strings.Contains(got.stdout, "Bern") || strings.Contains(got.stdout, "Roma") {
+		t.Errorf("without capitals:\n%s", got.stdout)
+	}
+	r.run(append(base, "--schema", "public")...).ok(t).says(t, "other schemas", `"far"."newer"`, "unlogged", `"public"."passing"`)
+	r.run(append(base, "--table", "passing")...).ok(t).says(t, "unlogged", `"public"."passing"`)
+	r.clean()
+}
