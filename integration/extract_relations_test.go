@@ -97,3 +97,32 @@ func TestExtractOfOneDatabase(t *testing.T) {
 	}
 	r.clean()
 }
+
+// TestExtractWhichDatabase: without --database nothing is dumped where two could be meant, by
+// what the backup has, what it had, and what came later.
+func TestExtractWhichDatabase(t *testing.T) {
+	r, base := newExtraction(t, siteOptions{})
+	r.pg.Exec("CREATE DATABASE app")
+	r.execIn("app", "CREATE TABLE orders AS SELECT 42 AS n")
+	r.pg.Exec("CREATE TABLE strays (n int)")
+	r.pg.Exec("DROP TABLE strays") // its row in pg_class is dead
+	r.backup()
+	r.here()
+	if s := r.run(append(base, "--table", "orders")...).ok(t).says(t, `of database "app"`).stdout; !strings.Contains(s, "\n42\n") {
+		t.Errorf("the dump:\n%s", s)
+	}
+	got := r.run(append(base, "--table", "strays")...).exits(t, 2).says(t, "which database? strays may be in any of postgres, app", "--database")
+	// The table of the database that came later may be the one that is meant.
+	r.pg.Exec("CREATE DATABASE later")
+	r.execIn("later", "CREATE TABLE orders AS SELECT 43 AS n; SELECT pg_create_restore_point('after')")
+	r.archiveAll()
+	base[6] = "after"
+	late := r.run(append(base, "--table", "orders")...).exits(t, 2).says(t, "which database? at the moment", "app, later", "--database")
+	if s := got.stdout + late.stdout; s != "" {
+		t.Errorf("a database was guessed:\n%s", s)
+	}
+	if s := r.run(append(base, "--table", "orders", "--database", "later")...).ok(t).stdout; !strings.Contains(s, "\n43\n") {
+		t.Errorf("the dump:\n%s", s)
+	}
+	r.clean()
+}

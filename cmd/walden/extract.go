@@ -40,7 +40,7 @@ func (e *environment) extractCommand() *cli.Command {
 		Flags: append(targetFlags(),
 			&cli.StringSliceFlag{Name: "table", Aliases: []string{"t"}, Usage: "dump the tables (also views, sequences …) that match `PATTERN`, as with pg_dump; may be repeated", DefaultText: "all"},
 			&cli.StringSliceFlag{Name: "schema", Aliases: []string{"n"}, Usage: "dump the schemas that match `PATTERN`, as with pg_dump; may be repeated", DefaultText: "all"},
-			&cli.StringFlag{Name: "database", Usage: "the database `NAME` (or OID)", DefaultText: "the only one, or the only one with the table"},
+			&cli.StringFlag{Name: "database", Usage: "the database `NAME` (or OID)", DefaultText: "the only one, postgres not counted"},
 			&cli.StringFlag{Name: "format", Usage: "`FORMAT` of the dump: plain (for psql), custom, directory or tar (for pg_restore)", Value: string(extract.Plain), DefaultText: "plain"},
 			&cli.StringFlag{Name: "action", Usage: "as find prints it: only `ACTION` promote, which extract always does, in scratch", Value: string(restore.ActionPromote), DefaultText: "promote"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write to `FILE`, or to that directory; it must not exist", DefaultText: "standard output"},

@@ -231,11 +231,12 @@ func (r *reader) classes(mapFile string) (map[uint32]uint32, []row, error) {
 
 // Holding returns those of the databases that are no templates in which there was a
 // table, or another relation, with a name of one of the patterns when the backup
-// was taken. The schema does not count. Errors are those of Read.
+// was taken, or before that: every version of a row counts that is still there. The schema does not
+// count, and a pattern that is not understood may be of any. Errors are those of Read.
 func (c *Contents) Holding(ctx context.Context, repo *repository.Repository, inc archive.Incarnation, m *basebackup.Manifest, patterns []string) ([]Database, error) {
 	wanted, ok := compile(patterns)
 	if !ok {
-		return nil, nil
+		return c.Candidates(), nil
 	}
 	candidates := map[uint32]*reader{}
 	for _, d := range c.Candidates() {
@@ -265,7 +266,7 @@ func (c *Contents) Holding(ctx context.Context, repo *repository.Repository, inc
 			return nil, err
 		}
 		for _, w := range classes {
-			if w.live && w.oid >= firstNormal && wanted(w.name) {
+			if w.oid >= firstNormal && wanted(w.name) {
 				list = append(list, d)
 				break
 			}

@@ -74,8 +74,8 @@ type Options struct {
 	Plan        *plan.Plan
 	// Expect is where recovery must stop; nil: where it stops is not compared.
 	Expect *recovery.Expectation
-	// Database is a name or an OID; empty: the only one of the backup, or the only
-	// one that had a table with a name of Tables.
+	// Database is a name or an OID; empty: the only one, in the backup and at the stop,
+	// besides the templates and "postgres".
 	Database string
 	// Tables and Schemas are patterns of pg_dump; without any the whole database is dumped.
 	// With a table come its partitions, and the tables that inherit from it.
@@ -153,18 +153,23 @@ type Result struct {
 // restore.Run and of recovery.Run, and of ctx. recovery.ErrUnsupported where a server cannot be run.
 func Run(ctx context.Context, o Options) (*Result, error) { return run(ctx, o) }
 
-// WhichError says that the backup has several databases that could be meant, and
-// none was named.
+// WhichError says that there are several databases that could be meant, and none was
+// named.
 type WhichError struct {
 	Databases []databases.Database
-	// Tables are patterns that several of them have a table for; nil: all were asked.
+	// Tables are patterns for which "postgres" has a table too, or had one; nil: it is not about tables.
 	Tables []string
+	// AtStop: they were there at the moment; else they are in the backup.
+	AtStop bool
 }
 
 // Error lists the databases.
 func (e *WhichError) Error() string {
-	if len(e.Tables) > 0 {
-		return fmt.Sprintf("which database? %s was in several: %s", strings.Join(e.Tables, ", "), databases.Listing(e.Databases))
+	switch {
+	case len(e.Tables) > 0:
+		return fmt.Sprintf("which database? %s may be in any of %s", strings.Join(e.Tables, ", "), databases.Listing(e.Databases))
+	case e.AtStop:
+		return "which database? at the moment that was restored to there were " + databases.Listing(e.Databases)
 	}
 	return "which database? the backup has " + databases.Listing(e.Databases)
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -126,27 +127,25 @@ func (x *extraction) chooseFirst(ctx context.Context) error {
 	return err
 }
 
-// only is the database that is meant where none is named: the only one in which
-// the tables were, or the only one at all.
+// only is the database that is meant where none is named: the only one but for
+// "postgres", or that one. It is not if a table of such a name is, or was, in
+// "postgres". That no other has been created since is seen at the stop.
 func (x *extraction) only(ctx context.Context) (databases.Database, error) {
 	all := x.contents.Candidates()
+	d, ok := x.contents.Sole()
+	if !ok {
+		return d, &WhichError{Databases: all}
+	}
 	if len(all) > 1 && len(x.Tables) > 0 {
 		holding, err := x.contents.Holding(ctx, x.Repo, x.Incarnation, x.manifest, x.Tables)
 		if err != nil {
-			return databases.Database{}, err
+			return d, err
 		}
-		switch len(holding) {
-		case 0:
-		case 1:
-			return holding[0], nil
-		default:
-			return databases.Database{}, &WhichError{Databases: holding, Tables: x.Tables}
+		if slices.ContainsFunc(holding, func(h databases.Database) bool { return h.OID != d.OID }) {
+			return d, &WhichError{Databases: all, Tables: x.Tables}
 		}
 	}
-	if d, ok := x.contents.Sole(); ok {
-		return d, nil
-	}
-	return databases.Database{}, &WhichError{Databases: all}
+	return d, nil
 }
 
 func (x *extraction) choose(wanted ...string) (err error) {
