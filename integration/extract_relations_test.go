@@ -126,3 +126,30 @@ func TestExtractWhichDatabase(t *testing.T) {
 	}
 	r.clean()
 }
+
+// TestExtractInserts: to write INSERT pg_dump plans a query on the table, for which its
+// indexes must be there, and those of its children.
+func TestExtractInserts(t *testing.T) {
+	r, base := newExtraction(t, siteOptions{})
+	r.pg.Exec("CREATE DATABASE app")
+	r.execIn("app", `CREATE TABLE orders (id int PRIMARY KEY, t text); INSERT INTO orders SELECT i, 't' || i FROM generate_series(1, 60000) i;
+		CREATE TABLE older () INHERITS (orders); INSERT INTO older SELECT i, 't' || i FROM generate_series(60001, 120000) i; CREATE INDEX ON older (id);
+		CREATE TABLE other AS SELECT i, md5(i::text) FROM generate_series(1, 60000) i; CREATE INDEX ON other (i)`)
+	if n := r.pg.QueryIn("app", "SELECT least(pg_relation_size('orders_pkey'), pg_relation_size('older_id_idx')) > 1024 * 1024")[0][0]; n != "t" {
+		t.Fatal("the indexes are too small to be left out")
+	}
+	r.backup()
+	r.execIn("app", "DELETE FROM orders WHERE id % 2 = 0")
+	r.here()
+	base = append(base, "--database", "app", "--table", "orders")
+	for option, want := range map[string]int{"--inserts": 60000, "--rows-per-insert=1000": 60, "--no-owner": 0} {
+		got := r.run(append(base, "--", option)...).ok(t)
+		if n := strings.Count(got.stdout, "INSERT INTO"); n < want || n > want+1 || strings.Contains(got.stderr, "restoring all") {
+			t.Errorf("%s: %d statements, want %d:\n%s", option, n, want, got.stderr)
+		}
+		if !strings.Contains(got.stdout, "t119999") || strings.Contains(got.stdout, "t59998") || strings.Contains(got.stdout, "CREATE TABLE public.other") {
+			t.Errorf("%s: rows that were there are not in the dump, or others are", option)
+		}
+	}
+	r.clean()
+}

@@ -19,6 +19,7 @@ import (
 const (
 	classRelation    = 1259 // pg_class
 	inheritsRelation = 2611 // pg_inherits
+	indexRelation    = 2610 // pg_index
 	// firstNormal is the first OID that initdb does not give (FirstNormalObjectId in transam.h).
 	firstNormal = 16384
 	// worthIt is the size from which on a relation is left out: what is smaller
@@ -30,13 +31,14 @@ const (
 // LeaveOut makes those relations of the chosen databases hollow too that pg_dump does
 // not read when it dumps the tables with names of these patterns: all but the
 // catalogues, such tables, their partitions and the tables that inherit from them, what
-// belongs to all these, and what is small.
+// belongs to all these, and what is small. The indexes of the tables are needed where
+// pg_dump plans queries on them, which it does not to copy them.
 //
 // It goes by pg_class and pg_inherits as they lie in the backup, and by the patterns as far as they are
 // understood here, so it is a guess: what is unclear is kept, but a table that was
 // renamed since is not known. Who dumps must make sure that a hollow relation cannot be read.
 // It tells whether anything was left out. Errors are those of Read.
-func (c *Choice) LeaveOut(ctx context.Context, repo *repository.Repository, inc archive.Incarnation, m *basebackup.Manifest, patterns []string) (bool, error) {
+func (c *Choice) LeaveOut(ctx context.Context, repo *repository.Repository, inc archive.Incarnation, m *basebackup.Manifest, patterns []string, indexes bool) (bool, error) {
 	wanted, ok := compile(patterns)
 	if !ok {
 		return false, nil
@@ -57,7 +59,7 @@ func (c *Choice) LeaveOut(ctx context.Context, repo *repository.Repository, inc 
 	for i := range c.Chosen {
 		d := &c.Chosen[i]
 		r := reader{ctx: ctx, repo: repo, inc: inc, manifest: m, files: files[d.OID]}
-		unread, err := r.unread(wanted)
+		unread, err := r.unread(wanted, indexes)
 		if err != nil {
 			return false, err
 		}
@@ -91,7 +93,7 @@ func (c *Choice) leaveOut(d *Database, files map[string]basebackup.FileEntry, un
 // unread are the numbers of the files that only hold relations which are not
 // wanted. Every version of a row of pg_class counts: a number that one of them
 // gives to a relation that is wanted is wanted.
-func (r *reader) unread(wanted func(string) bool) (map[uint32]bool, error) {
+func (r *reader) unread(wanted func(string) bool, indexes bool) (map[uint32]bool, error) {
 	mapFile := mapFileIn(r.files)
 	if mapFile == "" {
 		return nil, &CatalogError{Backup: r.manifest.ID, File: mapName, Reason: "the backup does not have that of the database"}
@@ -112,6 +114,11 @@ func (r *reader) unread(wanted func(string) bool) (map[uint32]bool, error) {
 	}
 	if err := r.addChildren(named, path.Dir(mapFile), list); err != nil {
 		return nil, err
+	}
+	if indexes {
+		if err := r.addIndexes(named, path.Dir(mapFile), list); err != nil {
+			return nil, err
+		}
 	}
 	for _, w := range list {
 		if w.oid < firstNormal || named[w.oid] {
@@ -152,6 +159,20 @@ func (r *reader) addChildren(tables map[uint32]bool, dir string, classes []row) 
 				tables[child] = true
 				queue = append(queue, child)
 			}
+		}
+	}
+	return nil
+}
+
+// addIndexes adds to tables their indexes.
+func (r *reader) addIndexes(tables map[uint32]bool, dir string, classes []row) error {
+	list, err := r.pairs(indexRelation, dir, classes)
+	if err != nil {
+		return err
+	}
+	for _, p := range list {
+		if tables[p.table] {
+			tables[p.of] = true
 		}
 	}
 	return nil

@@ -24,9 +24,16 @@ func (x *extraction) guard(ctx context.Context, d databases.Database, role strin
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	list := strings.Join(selected, ",")
-	rows, err := query(ctx, conn, "WITH wanted AS (SELECT oid, reltoastrelid FROM pg_catalog.pg_class WHERE oid = ANY ('{"+list+"}')) "+
+	// Indexes have entries of their own in the dump, for which nobody reads them.
+	// Some rows of the tables of an extension are read by a query whatever the options are.
+	queried := "EXISTS (SELECT FROM pg_catalog.pg_extension WHERE wanted.oid = ANY (extconfig))"
+	if x.readsByQuery() {
+		queried = "true"
+	}
+	rows, err := query(ctx, conn, "WITH wanted AS (SELECT oid, reltoastrelid FROM pg_catalog.pg_class WHERE oid = ANY ('{"+list+"}') AND relkind NOT IN ('i', 'I')) "+
 		"SELECT DISTINCT pg_catalog.pg_relation_filenode(r)::text FROM (SELECT oid FROM wanted UNION SELECT reltoastrelid FROM wanted "+
-		"UNION SELECT indexrelid FROM pg_catalog.pg_index JOIN wanted ON indrelid = reltoastrelid) AS of (r) WHERE r <> 0")
+		"UNION SELECT indexrelid FROM pg_catalog.pg_index JOIN wanted ON indrelid = reltoastrelid "+
+		"UNION SELECT indexrelid FROM pg_catalog.pg_index JOIN wanted ON indrelid = wanted.oid AND "+queried+") AS of (r) WHERE r <> 0")
 	if err != nil {
 		return fmt.Errorf("extract: files of the tables: %w", err)
 	}

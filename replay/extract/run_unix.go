@@ -166,7 +166,7 @@ func (x *extraction) attempt(ctx context.Context) (err error) {
 	}
 	// A dump of tables reads no others.
 	if len(x.Tables) > 0 && len(x.Schemas) == 0 && !x.whole {
-		if x.leftOut, err = x.choice.LeaveOut(ctx, x.Repo, x.Incarnation, x.manifest, x.Tables); err != nil {
+		if x.leftOut, err = x.choice.LeaveOut(ctx, x.Repo, x.Incarnation, x.manifest, x.Tables, x.readsByQuery()); err != nil {
 			return err
 		}
 	} else {

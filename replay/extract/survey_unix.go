@@ -123,6 +123,14 @@ func (x *extraction) selectsTables() bool {
 	})
 }
 
+// readsByQuery tells whether pg_dump reads tables with SELECT, whose planner opens their
+// indexes, and not with COPY: it does to write INSERT.
+func (x *extraction) readsByQuery() bool {
+	return slices.ContainsFunc(x.DumpArguments, func(a string) bool {
+		return isOption(a, "--inserts", "--column-inserts", "--attribute-inserts", "--rows-per-insert")
+	})
+}
+
 // entry is a line of pg_restore --list: dump id; OID of the catalogue, OID of the object.
 var entry = regexp.MustCompile(`(?m)^\d+; 1259 (\d+) `)
 
