@@ -189,10 +189,12 @@ func TestExtractWhatIsMeant(t *testing.T) {
 	r.extract("--database", "app", "--json").exits(t, 2).says(t, "--output")
 	none()
 
-	r.extract("--schema", "sales", "--table", `"odd, name's"`, "--database", "app", "--output", out).ok(t)
+	r.extract("--schema", "sales", "--table", "orders", "--database", "app", "--output", out).exits(t, 2).says(t, "do not go together", "SCHEMA.*")
+	none()
+	r.extract("--table", "sales.*", "--table", `"odd, name's"`, "--database", "app", "--output", out).ok(t)
 	script, err := os.ReadFile(out)
 	check(t, err)
-	if s := string(script); !strings.Contains(s, "odd, name's") || strings.Contains(s, "orders") {
+	if s := string(script); !strings.Contains(s, "odd, name's") || !strings.Contains(s, "sales.items") || strings.Contains(s, "orders") {
 		t.Errorf("the dump is not what was asked for:\n%.2000s", s)
 	}
 	check(t, os.Remove(out))

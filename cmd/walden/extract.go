@@ -30,7 +30,7 @@ func (e *environment) extractCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "extract",
 		Usage:     "rescues tables, a schema or a database as they were at a moment",
-		UsageText: "walden extract [--table PATTERN …] [--schema PATTERN …] [--database NAME] TARGET [flags] [-- options of pg_dump]",
+		UsageText: "walden extract [--table PATTERN … | --schema PATTERN …] [--database NAME] TARGET [flags] [-- options of pg_dump]",
 		Description: "Restores what the database needs into scratch, runs PostgreSQL there to the moment, and dumps\n" +
 			"with pg_dump to standard output or to --output. Other databases are not downloaded. Scratch is\n" +
 			"removed at the end, also when interrupted; what a run that was killed has left, by the next one.\n" +
@@ -152,6 +152,9 @@ func (e *environment) extractOptions(c *cli.Context) (extract.Options, error) {
 		return o, usagef("--format %s is nothing for a terminal: give --output FILE, or redirect standard output", o.Format)
 	case o.Jobs < 0:
 		return o, usagef("--jobs %d: it must be 1 or more", o.Jobs)
+	case len(o.Tables) > 0 && len(o.Schemas) > 0:
+		// selectDumpableNamespace in pg_dump.c
+		return o, usagef("--table and --schema do not go together: pg_dump would dump the tables alone; name the tables of a schema with --table 'SCHEMA.*'")
 	}
 	for _, a := range o.DumpArguments {
 		if err := checkDumpArgument(a); err != nil {
