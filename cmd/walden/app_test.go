@@ -94,6 +94,7 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"plan", "--config", cfg, "--latest", "--action", "wait"}, 2, "pause, promote or shutdown"},
 		{[]string{"extract", "--config", cfg, "--latest", "--action", "promote"}, 1, "/nonexistent/repo"},
 		{[]string{"extract", "--config", cfg, "--latest", "--action", "pause"}, 2, "extract promotes"},
+		{[]string{"extract", "--config", cfg, "--latest", "--table", "a", "--schema", "b"}, 2, "do not go together"},
 		{[]string{"list", "--config", cfg, "--cluster", "other"}, 4, `no cluster "other"`},
 		{[]string{"list", "--config", "/nonexistent.yaml"}, 1, "/nonexistent.yaml"},
 		// A restore_command must never report "no such file" for these.

@@ -30,16 +30,17 @@ func (e *environment) extractCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "extract",
 		Usage:     "rescues tables, a schema or a database as they were at a moment",
-		UsageText: "walden extract [--table PATTERN …] [--schema PATTERN …] [--database NAME] TARGET [flags] [-- options of pg_dump]",
+		UsageText: "walden extract [--table PATTERN … | --schema PATTERN …] [--database NAME] TARGET [flags] [-- options of pg_dump]",
 		Description: "Restores what the database needs into scratch, runs PostgreSQL there to the moment, and dumps\n" +
 			"with pg_dump to standard output or to --output. Other databases are not downloaded. Scratch is\n" +
 			"removed at the end, also when interrupted; what a run that was killed has left, by the next one.\n" +
-			"Without --table and --schema the whole database is dumped.",
+			"Without --table and --schema the whole database is dumped. With a table come its partitions\n" +
+			"and the tables that inherit from it.",
 		CustomHelpTemplate: commandHelpTemplate(extractExitCodes),
 		Flags: append(targetFlags(),
 			&cli.StringSliceFlag{Name: "table", Aliases: []string{"t"}, Usage: "dump the tables (also views, sequences …) that match `PATTERN`, as with pg_dump; may be repeated", DefaultText: "all"},
 			&cli.StringSliceFlag{Name: "schema", Aliases: []string{"n"}, Usage: "dump the schemas that match `PATTERN`, as with pg_dump; may be repeated", DefaultText: "all"},
-			&cli.StringFlag{Name: "database", Usage: "the database `NAME` (or OID)", DefaultText: "the only one, or the only one with the table"},
+			&cli.StringFlag{Name: "database", Usage: "the database `NAME` (or OID)", DefaultText: "the only one, postgres not counted"},
 			&cli.StringFlag{Name: "format", Usage: "`FORMAT` of the dump: plain (for psql), custom, directory or tar (for pg_restore)", Value: string(extract.Plain), DefaultText: "plain"},
 			&cli.StringFlag{Name: "action", Usage: "as find prints it: only `ACTION` promote, which extract always does, in scratch", Value: string(restore.ActionPromote), DefaultText: "promote"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write to `FILE`, or to that directory; it must not exist", DefaultText: "standard output"},
@@ -58,6 +59,7 @@ type extractDocument struct {
 	DatabaseOID     uint32            `json:"database_oid"`
 	Tables          []string          `json:"tables,omitempty"`
 	Schemas         []string          `json:"schemas,omitempty"`
+	Children        []string          `json:"children,omitempty"`
 	Format          extract.Format    `json:"format"`
 	Output          string            `json:"output,omitempty"`
 	OutputBytes     int64             `json:"output_bytes"`
@@ -150,6 +152,9 @@ func (e *environment) extractOptions(c *cli.Context) (extract.Options, error) {
 		return o, usagef("--format %s is nothing for a terminal: give --output FILE, or redirect standard output", o.Format)
 	case o.Jobs < 0:
 		return o, usagef("--jobs %d: it must be 1 or more", o.Jobs)
+	case len(o.Tables) > 0 && len(o.Schemas) > 0:
+		// selectDumpableNamespace in pg_dump.c
+		return o, usagef("--table and --schema do not go together: pg_dump would dump the tables alone; name the tables of a schema with --table 'SCHEMA.*'")
 	}
 	for _, a := range o.DumpArguments {
 		if err := checkDumpArgument(a); err != nil {
@@ -178,7 +183,7 @@ func checkDumpArgument(a string) error {
 
 func newExtractDocument(p *plan.Plan, o extract.Options, r *extract.Result) *extractDocument {
 	d := &extractDocument{
-		Database: r.Database.Name, DatabaseOID: r.Database.OID, Tables: o.Tables, Schemas: o.Schemas, Format: o.Format,
+		Database: r.Database.Name, DatabaseOID: r.Database.OID, Tables: o.Tables, Schemas: o.Schemas, Children: r.Children, Format: o.Format,
 		Output: r.Output, OutputBytes: r.OutputBytes, Backup: p.Backup.ID, Files: r.Files, Bytes: r.Bytes, Download: r.Download,
 		LeftOut: r.Choice.HollowBytes, RolledBack: r.RolledBack, RestoreSeconds: r.Restore.Seconds(), RecoverySeconds: r.Replay.Seconds(),
 		DumpSeconds: r.Dump.Seconds(), Warnings: append(append([]string(nil), p.Warnings...), r.Warnings...), Plan: p,
@@ -202,6 +207,9 @@ func renderExtract(w io.Writer, d *extractDocument) {
 		where = fmt.Sprintf("%s (%s)", d.Output, size(d.OutputBytes))
 	}
 	fmt.Fprintf(w, "extracted %s of database %q to %s, in pg_dump's %s format\n", what, d.Database, where, d.Format)
+	if n := len(d.Children); n > 0 {
+		fmt.Fprintf(w, "  children  %d tables that are partitions of these or inherit from them, the first is %s\n", n, d.Children[0])
+	}
 	fmt.Fprintf(w, "  target    %s; stopped %s\n", d.Plan.Target, stopText(d.Plan))
 	fmt.Fprintf(w, "  restored  %d files, %s, of backup %s (%s), for which %s were downloaded\n",
 		d.Files, size(d.Bytes), d.Backup, size(d.Plan.Backup.Bytes), size(d.Download))

@@ -122,6 +122,10 @@ func (c *Choice) IsHollowRelation(path string) bool {
 	return ok && c.relations[relation{oid, n}]
 }
 
+// IsPartial tells whether anything is left out: databases, or relations of a database
+// that is restored otherwise. A nil Choice restores all.
+func (c *Choice) IsPartial() bool { return c != nil && (len(c.hollow) > 0 || len(c.relations) > 0) }
+
 // LeavesOut tells whether the relation whose files have that number in a database is hollow.
 func (c *Choice) LeavesOut(database, number uint32) bool {
 	return c.relations[relation{database, number}]

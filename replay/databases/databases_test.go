@@ -89,8 +89,15 @@ func TestHollowPaths(t *testing.T) {
 	if c.State(16384) != Restored || c.State(16387) != Restored || c.State(5) != Emptied || c.State(99999) != Later {
 		t.Error("states")
 	}
+	one, err := (&Contents{Databases: contents().Databases[:2]}).Choose("postgres")
+	if err != nil || one.IsPartial() || !c.IsPartial() {
+		t.Errorf("%v: the only database, or one of several, is not what it is", err)
+	}
+	if one.relations = map[relation]bool{{5, 20000}: true}; !one.IsPartial() {
+		t.Error("a relation of the only database is left out, and the choice is whole")
+	}
 	var all *Choice
-	if all.IsHollow("base/5/1259") {
+	if all.IsHollow("base/5/1259") || all.IsPartial() {
 		t.Error("without a choice nothing is hollow")
 	}
 }
@@ -190,6 +197,9 @@ func FuzzRows(f *testing.F) {
 			r.isTemplate(14)
 			r.isTemplate(17)
 			r.relFileNode()
+		}
+		for tuple := range tuples(b) {
+			readPair(tuple)
 		}
 		_, _ = parseMap(b)
 	})

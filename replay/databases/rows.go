@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"iter"
 
 	"github.com/walden-pg/walden/internal/crc32c"
 )
@@ -65,19 +66,47 @@ type row struct {
 // WAL, and not known here.
 func rows(file []byte) []row {
 	var list []row
-	for ; len(file) >= pageSize; file = file[pageSize:] {
-		page := file[:pageSize]
-		lower, upper := binary.LittleEndian.Uint16(page[12:]), binary.LittleEndian.Uint16(page[14:])
-		if upper == 0 || lower < 24 || lower > upper || upper > pageSize {
-			continue
-		}
-		for at := 24; at+4 <= int(lower); at += 4 {
-			if r, ok := readRow(page, binary.LittleEndian.Uint32(page[at:])); ok {
-				list = append(list, r)
-			}
+	for tuple := range tuples(file) {
+		if r, ok := readRow(tuple); ok {
+			list = append(list, r)
 		}
 	}
 	return list
+}
+
+// tuples yields the versions of rows on the pages of a heap file, each with its header.
+func tuples(file []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for ; len(file) >= pageSize; file = file[pageSize:] {
+			page := file[:pageSize]
+			lower, upper := binary.LittleEndian.Uint16(page[12:]), binary.LittleEndian.Uint16(page[14:])
+			if upper == 0 || lower < 24 || lower > upper || upper > pageSize {
+				continue
+			}
+			for at := 24; at+4 <= int(lower); at += 4 {
+				pointer := binary.LittleEndian.Uint32(page[at:])
+				offset, state, length := int(pointer&0x7fff), pointer>>15&3, int(pointer>>17)
+				if state != lpNormal || length <= tupleHeader || offset+length > len(page) {
+					continue
+				}
+				if !yield(page[offset : offset+length]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// pair are the first two columns of a row, both OIDs, as pg_inherits and pg_index have
+// them: what is said of, and of which table.
+type pair struct{ of, table uint32 }
+
+func readPair(tuple []byte) (pair, bool) {
+	begin := int(tuple[22])
+	if begin < tupleHeader || begin+8 > len(tuple) {
+		return pair{}, false
+	}
+	return pair{binary.LittleEndian.Uint32(tuple[begin:]), binary.LittleEndian.Uint32(tuple[begin+4:])}, true
 }
 
 const (
@@ -90,12 +119,7 @@ const (
 	tupleHeader = 23
 )
 
-func readRow(page []byte, pointer uint32) (row, bool) {
-	offset, state, length := int(pointer&0x7fff), pointer>>15&3, int(pointer>>17)
-	if state != lpNormal || length <= tupleHeader || offset+length > len(page) {
-		return row{}, false
-	}
-	tuple := page[offset : offset+length]
+func readRow(tuple []byte) (row, bool) {
 	begin := int(tuple[22])
 	if begin < tupleHeader || begin+4+nameLength > len(tuple) {
 		return row{}, false

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,7 +17,9 @@ import (
 )
 
 const (
-	classRelation = 1259 // pg_class
+	classRelation    = 1259 // pg_class
+	inheritsRelation = 2611 // pg_inherits
+	indexRelation    = 2610 // pg_index
 	// firstNormal is the first OID that initdb does not give (FirstNormalObjectId in transam.h).
 	firstNormal = 16384
 	// worthIt is the size from which on a relation is left out: what is smaller
@@ -26,13 +30,15 @@ const (
 
 // LeaveOut makes those relations of the chosen databases hollow too that pg_dump does
 // not read when it dumps the tables with names of these patterns: all but the
-// catalogues, such tables and what belongs to them, and what is small.
+// catalogues, such tables, their partitions and the tables that inherit from them, what
+// belongs to all these, and what is small. The indexes of the tables are needed where
+// pg_dump plans queries on them, which it does not to copy them.
 //
-// It goes by pg_class as it lies in the backup, and by the patterns as far as they are
+// It goes by pg_class and pg_inherits as they lie in the backup, and by the patterns as far as they are
 // understood here, so it is a guess: what is unclear is kept, but a table that was
 // renamed since is not known. Who dumps must make sure that a hollow relation cannot be read.
 // It tells whether anything was left out. Errors are those of Read.
-func (c *Choice) LeaveOut(ctx context.Context, repo *repository.Repository, inc archive.Incarnation, m *basebackup.Manifest, patterns []string) (bool, error) {
+func (c *Choice) LeaveOut(ctx context.Context, repo *repository.Repository, inc archive.Incarnation, m *basebackup.Manifest, patterns []string, indexes bool) (bool, error) {
 	wanted, ok := compile(patterns)
 	if !ok {
 		return false, nil
@@ -53,7 +59,7 @@ func (c *Choice) LeaveOut(ctx context.Context, repo *repository.Repository, inc 
 	for i := range c.Chosen {
 		d := &c.Chosen[i]
 		r := reader{ctx: ctx, repo: repo, inc: inc, manifest: m, files: files[d.OID]}
-		unread, err := r.unread(wanted)
+		unread, err := r.unread(wanted, indexes)
 		if err != nil {
 			return false, err
 		}
@@ -87,7 +93,7 @@ func (c *Choice) leaveOut(d *Database, files map[string]basebackup.FileEntry, un
 // unread are the numbers of the files that only hold relations which are not
 // wanted. Every version of a row of pg_class counts: a number that one of them
 // gives to a relation that is wanted is wanted.
-func (r *reader) unread(wanted func(string) bool) (map[uint32]bool, error) {
+func (r *reader) unread(wanted func(string) bool, indexes bool) (map[uint32]bool, error) {
 	mapFile := mapFileIn(r.files)
 	if mapFile == "" {
 		return nil, &CatalogError{Backup: r.manifest.ID, File: mapName, Reason: "the backup does not have that of the database"}
@@ -100,8 +106,22 @@ func (r *reader) unread(wanted func(string) bool) (map[uint32]bool, error) {
 	for _, number := range relations {
 		mapped[number] = true
 	}
+	named := map[uint32]bool{}
 	for _, w := range list {
-		if w.oid < firstNormal || wanted(w.name) {
+		if w.oid >= firstNormal && wanted(w.name) {
+			named[w.oid] = true
+		}
+	}
+	if err := r.addChildren(named, path.Dir(mapFile), list); err != nil {
+		return nil, err
+	}
+	if indexes {
+		if err := r.addIndexes(named, path.Dir(mapFile), list); err != nil {
+			return nil, err
+		}
+	}
+	for _, w := range list {
+		if w.oid < firstNormal || named[w.oid] {
 			keep[w.name] = true
 			// By its name TOAST belongs to a table (create_toast_table in toasting.c).
 			toast := fmt.Sprintf("pg_toast_%d", w.oid)
@@ -120,6 +140,88 @@ func (r *reader) unread(wanted func(string) bool) (map[uint32]bool, error) {
 		}
 	}
 	return unread, nil
+}
+
+// addChildren adds to tables all that inherit from one of them, partitions among them,
+// by the rows of pg_inherits, whatever their version is.
+func (r *reader) addChildren(tables map[uint32]bool, dir string, classes []row) error {
+	list, err := r.pairs(inheritsRelation, dir, classes)
+	if err != nil {
+		return err
+	}
+	children := map[uint32][]uint32{}
+	for _, p := range list {
+		children[p.table] = append(children[p.table], p.of)
+	}
+	for queue := slices.Collect(maps.Keys(tables)); len(queue) > 0; queue = queue[1:] {
+		for _, child := range children[queue[0]] {
+			if !tables[child] {
+				tables[child] = true
+				queue = append(queue, child)
+			}
+		}
+	}
+	return nil
+}
+
+// addIndexes adds to tables their indexes.
+func (r *reader) addIndexes(tables map[uint32]bool, dir string, classes []row) error {
+	list, err := r.pairs(indexRelation, dir, classes)
+	if err != nil {
+		return err
+	}
+	for _, p := range list {
+		if tables[p.table] {
+			tables[p.of] = true
+		}
+	}
+	return nil
+}
+
+// pairs reads the rows of a catalogue that begin with two OIDs, from every file that a
+// version of its row in pg_class gives it. A file that is not there was replaced while
+// the backup was taken: what came instead is in the WAL.
+func (r *reader) pairs(catalog uint32, dir string, classes []row) ([]pair, error) {
+	var list []pair
+	seen := map[uint32]bool{}
+	for _, w := range classes {
+		number, ok := w.relFileNode()
+		if !ok || w.oid != catalog || seen[number] {
+			continue
+		}
+		seen[number] = true
+		first := fmt.Sprintf("%s/%d", dir, number)
+		if _, ok := r.files[first]; !ok {
+			continue
+		}
+		err := r.eachSegment(first, func(b []byte) {
+			for tuple := range tuples(b) {
+				if p, ok := readPair(tuple); ok {
+					list = append(list, p)
+				}
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// eachSegment reads the files of a relation, of which first is the first.
+func (r *reader) eachSegment(first string, do func([]byte)) error {
+	name := first
+	for segment := 1; ; segment++ {
+		b, err := r.read(name)
+		if err != nil {
+			return err
+		}
+		do(b)
+		name = first + "." + strconv.Itoa(segment)
+		if _, ok := r.files[name]; !ok {
+			return nil
+		}
+	}
 }
 
 // mapName is the file in a database's directory that says which file number the
@@ -144,27 +246,18 @@ func (r *reader) classes(mapFile string) (map[uint32]uint32, []row, error) {
 	}
 	var list []row
 	first := fmt.Sprintf("%s/%d", path.Dir(mapFile), relations[classRelation])
-	name := first
-	for segment := 1; ; segment++ {
-		b, err := r.read(name)
-		if err != nil {
-			return nil, nil, err
-		}
-		list = append(list, rows(b)...)
-		name = first + "." + strconv.Itoa(segment)
-		if _, ok := r.files[name]; !ok {
-			return relations, list, nil
-		}
-	}
+	err = r.eachSegment(first, func(b []byte) { list = append(list, rows(b)...) })
+	return relations, list, err
 }
 
 // Holding returns those of the databases that are no templates in which there was a
 // table, or another relation, with a name of one of the patterns when the backup
-// was taken. The schema does not count. Errors are those of Read.
+// was taken, or before that: every version of a row counts that is still there. The schema does not
+// count, and a pattern that is not understood may be of any. Errors are those of Read.
 func (c *Contents) Holding(ctx context.Context, repo *repository.Repository, inc archive.Incarnation, m *basebackup.Manifest, patterns []string) ([]Database, error) {
 	wanted, ok := compile(patterns)
 	if !ok {
-		return nil, nil
+		return c.Candidates(), nil
 	}
 	candidates := map[uint32]*reader{}
 	for _, d := range c.Candidates() {
@@ -194,7 +287,7 @@ func (c *Contents) Holding(ctx context.Context, repo *repository.Repository, inc
 			return nil, err
 		}
 		for _, w := range classes {
-			if w.live && w.oid >= firstNormal && wanted(w.name) {
+			if w.oid >= firstNormal && wanted(w.name) {
 				list = append(list, d)
 				break
 			}

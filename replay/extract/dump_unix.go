@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -58,11 +59,16 @@ func (x *extraction) dump(ctx context.Context) error {
 	if err := x.releaseLocks(ctx, d.Name, role); err != nil {
 		return err
 	}
+	selected, warnings, err := x.survey(ctx, d, role)
+	if err != nil {
+		return err
+	}
 	if x.leftOut {
-		if err := x.guard(ctx, d, role); err != nil {
+		if err := x.guard(ctx, d, role, selected); err != nil {
 			return err
 		}
 	}
+	x.result.Warnings = append(x.result.Warnings, warnings...)
 	x.report(Dumping, 0, 0)
 	switch {
 	case x.Output == "":
@@ -171,14 +177,15 @@ func (x *extraction) pgDump(ctx context.Context, database, role string, out io.W
 	return nil
 }
 
-// dumpCommand is pg_dump of the tables and schemas that were asked for.
+// dumpCommand is pg_dump of the tables and schemas that were asked for, and of the
+// tables' children.
 func (x *extraction) dumpCommand(ctx context.Context, database, role string, options ...string) *exec.Cmd {
 	server := x.result.Recovery.Server
 	args := []string{
 		"--no-password", "--host=" + server.SocketDirectory, "--port=" + strconv.Itoa(server.Port), "--username=" + role,
 		"--dbname=dbname=" + quoteConninfo(database),
 	}
-	for _, t := range x.Tables {
+	for _, t := range slices.Concat(x.Tables, x.children) {
 		args = append(args, "--table="+t)
 	}
 	for _, s := range x.Schemas {

@@ -22,7 +22,10 @@
 // Nothing of the server's configuration may reach out of scratch: it listens on no network address and on a socket
 // that its user alone may use, archives nothing, and loads no libraries unless told to, since these may start workers.
 //
-// 5. pg_dump writes to a temporary name, which becomes the output's when it is
+// 5. pg_dump dumps of a table only what it holds itself: a partitioned one is nothing
+// without its partitions, which have other names. They, and tables that inherit, are named too.
+//
+// 6. pg_dump writes to a temporary name, which becomes the output's when it is
 // complete and durable, or to a stream.
 package extract
 
@@ -71,10 +74,11 @@ type Options struct {
 	Plan        *plan.Plan
 	// Expect is where recovery must stop; nil: where it stops is not compared.
 	Expect *recovery.Expectation
-	// Database is a name or an OID; empty: the only one of the backup, or the only
-	// one that had a table with a name of Tables.
+	// Database is a name or an OID; empty: the only one, in the backup and at the stop,
+	// besides the templates and "postgres".
 	Database string
 	// Tables and Schemas are patterns of pg_dump; without any the whole database is dumped.
+	// With a table come its partitions, and the tables that inherit from it.
 	Tables, Schemas []string
 	// Format is Plain if empty.
 	Format Format
@@ -127,13 +131,16 @@ type Result struct {
 	Database databases.Database
 	// Choice is what was restored: Files and Bytes, for which Download bytes of packs
 	// were read.
-	Choice          *databases.Choice
-	Files, Bytes    int64
-	Download        int64
-	Recovery        *recovery.Outcome
-	Output          string
-	OutputBytes     int64 // 0 where a stream got it
-	RolledBack      []string
+	Choice       *databases.Choice
+	Files, Bytes int64
+	Download     int64
+	Recovery     *recovery.Outcome
+	Output       string
+	OutputBytes  int64 // 0 where a stream got it
+	RolledBack   []string
+	// Children are the tables, as schema.name in SQL, that were dumped since they are
+	// partitions of those that were asked for, or inherit from them.
+	Children        []string
 	Warnings        []string
 	Restore, Replay time.Duration
 	Dump            time.Duration
@@ -146,18 +153,23 @@ type Result struct {
 // restore.Run and of recovery.Run, and of ctx. recovery.ErrUnsupported where a server cannot be run.
 func Run(ctx context.Context, o Options) (*Result, error) { return run(ctx, o) }
 
-// WhichError says that the backup has several databases that could be meant, and
-// none was named.
+// WhichError says that there are several databases that could be meant, and none was
+// named.
 type WhichError struct {
 	Databases []databases.Database
-	// Tables are patterns that several of them have a table for; nil: all were asked.
+	// Tables are patterns for which "postgres" has a table too, or had one; nil: it is not about tables.
 	Tables []string
+	// AtStop: they were there at the moment; else they are in the backup.
+	AtStop bool
 }
 
 // Error lists the databases.
 func (e *WhichError) Error() string {
-	if len(e.Tables) > 0 {
-		return fmt.Sprintf("which database? %s was in several: %s", strings.Join(e.Tables, ", "), databases.Listing(e.Databases))
+	switch {
+	case len(e.Tables) > 0:
+		return fmt.Sprintf("which database? %s may be in any of %s", strings.Join(e.Tables, ", "), databases.Listing(e.Databases))
+	case e.AtStop:
+		return "which database? at the moment that was restored to there were " + databases.Listing(e.Databases)
 	}
 	return "which database? the backup has " + databases.Listing(e.Databases)
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -36,8 +37,11 @@ type extraction struct {
 	whole   bool
 	leftOut bool // some were not
 	renamed bool // the database was found under another name
-	scratch *scratch.Dir
-	result  *Result
+	// children are the names, as patterns of pg_dump, of tables that are dumped since
+	// they are partitions of such as were asked for, or inherit from them.
+	children []string
+	scratch  *scratch.Dir
+	result   *Result
 }
 
 func run(ctx context.Context, o Options) (*Result, error) {
@@ -126,27 +130,25 @@ func (x *extraction) chooseFirst(ctx context.Context) error {
 	return err
 }
 
-// only is the database that is meant where none is named: the only one in which
-// the tables were, or the only one at all.
+// only is the database that is meant where none is named: the only one but for
+// "postgres", or that one. It is not if a table of such a name is, or was, in
+// "postgres". That no other has been created since is seen at the stop.
 func (x *extraction) only(ctx context.Context) (databases.Database, error) {
 	all := x.contents.Candidates()
+	d, ok := x.contents.Sole()
+	if !ok {
+		return d, &WhichError{Databases: all}
+	}
 	if len(all) > 1 && len(x.Tables) > 0 {
 		holding, err := x.contents.Holding(ctx, x.Repo, x.Incarnation, x.manifest, x.Tables)
 		if err != nil {
-			return databases.Database{}, err
+			return d, err
 		}
-		switch len(holding) {
-		case 0:
-		case 1:
-			return holding[0], nil
-		default:
-			return databases.Database{}, &WhichError{Databases: holding, Tables: x.Tables}
+		if slices.ContainsFunc(holding, func(h databases.Database) bool { return h.OID != d.OID }) {
+			return d, &WhichError{Databases: all, Tables: x.Tables}
 		}
 	}
-	if d, ok := x.contents.Sole(); ok {
-		return d, nil
-	}
-	return databases.Database{}, &WhichError{Databases: all}
+	return d, nil
 }
 
 func (x *extraction) choose(wanted ...string) (err error) {
@@ -156,7 +158,7 @@ func (x *extraction) choose(wanted ...string) (err error) {
 
 // attempt does everything in one scratch directory.
 func (x *extraction) attempt(ctx context.Context) (err error) {
-	x.result = &Result{Warnings: x.result.Warnings}
+	x.result, x.children = &Result{Warnings: x.result.Warnings}, nil
 	removed, sweepErr := scratch.Sweep(x.Scratch, kind, x.BinDir)
 	for _, path := range removed {
 		x.result.Warnings = append(x.result.Warnings, "removed what an extraction that was killed had left: "+path)
@@ -167,7 +169,7 @@ func (x *extraction) attempt(ctx context.Context) (err error) {
 	}
 	// A dump of tables reads no others.
 	if len(x.Tables) > 0 && len(x.Schemas) == 0 && !x.whole {
-		if x.leftOut, err = x.choice.LeaveOut(ctx, x.Repo, x.Incarnation, x.manifest, x.Tables); err != nil {
+		if x.leftOut, err = x.choice.LeaveOut(ctx, x.Repo, x.Incarnation, x.manifest, x.Tables, x.readsByQuery()); err != nil {
 			return err
 		}
 	} else {

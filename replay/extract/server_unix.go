@@ -22,7 +22,7 @@ func (x *extraction) locate(ctx context.Context) (d databases.Database, role str
 		return d, "", err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	rows, err := scratch.Query(ctx, conn, "SELECT oid::text, datname, datallowconn::text FROM pg_catalog.pg_database ORDER BY datname")
+	rows, err := scratch.Query(ctx, conn, "SELECT oid::text, datname, datallowconn::text, datistemplate::text FROM pg_catalog.pg_database ORDER BY datname")
 	if err != nil {
 		return d, "", fmt.Errorf("extract: list of the databases: %w", err)
 	}
@@ -35,6 +35,11 @@ func (x *extraction) locate(ctx context.Context) (d databases.Database, role str
 		return d, "", fmt.Errorf("extract: OID of database %q: %w", row[1], err)
 	}
 	d = databases.Database{OID: uint32(oid), Name: row[1]}
+	if x.wanted == "" {
+		if err := onlyOf(rows, d); err != nil {
+			return d, "", err
+		}
+	}
 	for _, known := range x.contents.Databases {
 		if known.OID == d.OID {
 			d.Files, d.Bytes = known.Files, known.Bytes
@@ -52,6 +57,25 @@ func (x *extraction) locate(ctx context.Context) (d databases.Database, role str
 		}
 	}
 	return d, role, nil
+}
+
+// onlyOf refuses a database that nobody has named if there is another, by the rows of
+// pg_database, that could be meant: one created since the backup, say.
+func onlyOf(rows [][]string, d databases.Database) error {
+	list := []databases.Database{}
+	for _, r := range rows {
+		oid, err := strconv.ParseUint(r[0], 10, 32)
+		if err != nil {
+			return fmt.Errorf("extract: OID of database %q: %w", r[1], err)
+		}
+		if uint32(oid) == d.OID || r[3] != "true" && r[1] != "postgres" {
+			list = append(list, databases.Database{OID: uint32(oid), Name: r[1]})
+		}
+	}
+	if len(list) > 1 {
+		return &WhichError{Databases: list, AtStop: true}
+	}
+	return nil
 }
 
 // pick finds what was asked for among the rows of pg_database.

@@ -34,7 +34,7 @@ func makeSettings(p *plan.Plan, m *basebackup.Manifest, o Options) (settings, er
 	}
 	s.add("restore_command", o.RestoreCommand)
 	s.clearHarm(m.Major, o.KeepArchiving)
-	if o.Databases != nil && len(o.Databases.Hollow) > 0 {
+	if o.Databases.IsPartial() {
 		// Without it PostgreSQL ends at the first reference to a page that is
 		// hollow; recovery.Options.Whole makes up for what it hides.
 		s.add("ignore_invalid_pages", "on")

@@ -75,7 +75,7 @@ func archivedFiles(t *testing.T, major int) string {
 	dir := filepath.Join(pgtest.TempDir(t), "files")
 	pgtest.MkdirAll(t, dir)
 	primary := pgtest.New(t, pgtest.Options{Major: major, SegmentSizeMB: 1, Settings: map[string]string{
-		"archive_mode": "on", "archive_command": "cp %p " + dir + "/%f", "max_wal_senders": "4", "wal_level": "replica",
+		"archive_mode": "on", "archive_command": "cp %p " + dir + "/%f", "max_wal_senders": "4", "wal_level": "replica", "wal_keep_size": "64MB",
 	}})
 	primary.Exec("CREATE TABLE t AS SELECT i, repeat('x', 500) AS s FROM generate_series(1, 8000) i")
 	primary.WaitArchived(primary.SwitchWAL())
