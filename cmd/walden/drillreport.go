@@ -86,9 +86,9 @@ func renderDrills(w io.Writer, r *drill.Report) {
 		r.Cluster, r.Incarnation, s.Drills, s.Proven, s.Failed, s.Interrupted, s.Scenarios)
 	switch {
 	case s.Failing:
-		fmt.Fprintf(w, "  newest    failed, %s: %s\n", plan.FormatTime(*s.LastFailed), s.LastFailure)
+		fmt.Fprintf(w, "  newest    failed, %s: %s\n", plan.FormatTime(s.LastFailed.Truncate(time.Second)), s.LastFailure)
 	case s.LastProven != nil:
-		fmt.Fprintf(w, "  newest    proven, %s; %d in a row\n", plan.FormatTime(*s.LastProven), s.Streak)
+		fmt.Fprintf(w, "  newest    proven, %s; %d in a row\n", plan.FormatTime(s.LastProven.Truncate(time.Second)), s.Streak)
 	default:
 		fmt.Fprintf(w, "  newest    nothing has been proven yet\n")
 	}

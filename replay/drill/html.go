@@ -102,7 +102,7 @@ func timeChart(list []*Record) chart {
 	}
 	c := newChart("Time to restore, to replay and to check", most, limit)
 	for i, d := range list {
-		b := bar{Title: fmt.Sprintf("%s, %s, %s: ready after %s, checked after %s more", plan.FormatTime(d.Time), d.Target, d.Result,
+		b := bar{Title: fmt.Sprintf("%s, %s, %s: ready after %s, checked after %s more", plan.FormatTime(d.Time.Truncate(time.Second)), d.Target, d.Result,
 			round(d.Ready().Seconds()), round(d.CheckSeconds))}
 		sum := 0.0
 		failed := ""
@@ -137,7 +137,7 @@ func lossChart(list []*Record) chart {
 		if d.Loss == nil {
 			continue
 		}
-		b := bar{Title: plan.FormatTime(d.Time) + ": " + d.Loss.Text}
+		b := bar{Title: plan.FormatTime(d.Time.Truncate(time.Second)) + ": " + d.Loss.Text}
 		b.Parts = append(b.Parts, c.part("loss", i, len(list), 0, max(0, d.Loss.Seconds)))
 		c.Bars = append(c.Bars, b)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -160,7 +161,7 @@ func (r *Record) conclude() {
 
 func prefix(inc archive.Incarnation) string { return inc.Prefix() + "drills/" }
 
-// keyTime begins the keys, so that they are in order of time.
+// keyTime begins the keys, so that they are in order of time, but within a second.
 const keyTime = "20060102T150405Z"
 
 func newID(t time.Time) string {
@@ -229,6 +230,8 @@ func Load(ctx context.Context, repo *repository.Repository, inc archive.Incarnat
 		}
 		list = append(list, r)
 	}
+	// Keys tell seconds only.
+	slices.SortStableFunc(list, func(a, b *Record) int { return a.Time.Compare(b.Time) })
 	return list, unreadable, nil
 }
 

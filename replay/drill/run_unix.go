@@ -51,7 +51,7 @@ func run(ctx context.Context, o Options) (*Record, error) {
 	}
 	host, _ := os.Hostname() // for people; it may be missing
 	d.record = &Record{
-		Format: formatVersion, ID: newID(d.began), Time: d.began.UTC().Truncate(time.Second), Host: host, Runner: "local", Version: o.Version,
+		Format: formatVersion, ID: newID(d.began), Time: d.began.UTC().Truncate(time.Microsecond), Host: host, Runner: "local", Version: o.Version,
 		Cluster: o.Incarnation.Cluster, Incarnation: o.Incarnation.Number, Pick: o.Pick, Scenario: o.Scenario, Expected: expected[o.Scenario],
 		RTOSeconds: o.RTO.Seconds(), RPOSeconds: o.RPO.Seconds(), Checks: []Check{},
 	}
