@@ -136,11 +136,13 @@ func (r *Receiver) Run(ctx context.Context) error {
 }
 
 // notReceiving is why nothing was being received when the receiver was told to stop;
-// nil: it was. A server that has shut down has nothing more to give until it is
-// started again.
+// nil: it was, or until a moment ago. A server that has shut down has nothing more to
+// give until it is started again.
 func (r *Receiver) notReceiving() error {
-	err := r.state.noServer()
-	if err == nil || r.served && (errors.Is(err, errServerStops) || unreachable(err)) {
+	since, err := r.state.noServer()
+	var behind *BehindError // does not go away by itself
+	young := time.Since(since) < r.patience.giveUp && !errors.As(err, &behind)
+	if err == nil || young || r.served && (errors.Is(err, errServerStops) || unreachable(err)) {
 		return nil
 	}
 	return &NotReceivingError{Err: err}

@@ -97,11 +97,22 @@ func TestStoppedWithoutServer(t *testing.T) {
 	t.Run("gone", func(t *testing.T) {
 		p := newPrimary(t, 1)
 		g := p.rig(nil)
+		g.patience = 2 * time.Second
 		r := g.start()
 		r.until("all to be durable", func(s stream.Status) bool { return s.Durable == p.end })
 		p.server.Stop()
 		r.until("its end to be noticed", func(s stream.Status) bool { return strings.Contains(s.Failure, "connecting to the server") })
+		time.Sleep(g.patience)
 		expect(t, r, "connecting to the server")
+	})
+	t.Run("gone a moment ago", func(t *testing.T) {
+		p := newPrimary(t, 1)
+		g := p.rig(nil)
+		r := g.start()
+		r.until("all to be durable", func(s stream.Status) bool { return s.Durable == p.end })
+		p.server.Stop()
+		r.until("its end to be noticed", func(s stream.Status) bool { return strings.Contains(s.Failure, "connecting to the server") })
+		expect(t, r, "")
 	})
 	t.Run("back again", func(t *testing.T) {
 		p := newPrimary(t, 1)

@@ -80,6 +80,8 @@ type state struct {
 	status    Status
 	repoErr   error
 	serverErr error
+	// serverLost is when the server failed that had worked before.
+	serverLost time.Time
 	findings  int
 	lag       lagClock
 	late      time.Duration // the Delay beyond which Status says Overdue; 0: none
@@ -164,14 +166,17 @@ func (s *state) lastFailure() error {
 func (s *state) serverFailed(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.serverErr == nil && err != nil {
+		s.serverLost = time.Now()
+	}
 	s.serverErr = err
 }
 
-// noServer is why there is no server now; nil: there is.
-func (s *state) noServer() error {
+// noServer is why there is no server now, and since when; nil: there is.
+func (s *state) noServer() (since time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.serverErr
+	return s.serverLost, s.serverErr
 }
 
 // finding notes that something bad was found which does not end the stream:
