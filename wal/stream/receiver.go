@@ -90,7 +90,7 @@ func (r *Receiver) newFile(seg wal.Segment) (*segmentFile, error) {
 // *UnshippedError if the repository did not take it in time, or a
 // *FindingsError if all is well now but a gap, or WAL that is not sound, was met. A
 // *NotReceivingError, alone or joined to that, says that no WAL was being received
-// at the end: the server could not be reached, refused, or was behind the archive.
+// at the end, and had not been for a minute: the server could not be reached, or refused; or that it was behind the archive.
 //
 // Other errors are those that only a person can mend: a *ForeignServerError, an
 // *archive.ConflictError or *OtherContentError, a *BusyError of the spool, and, before a server was streamed from for the first time, what is
