@@ -82,9 +82,9 @@ type state struct {
 	serverErr error
 	// serverLost is when the server failed that had worked before.
 	serverLost time.Time
-	findings  int
-	lag       lagClock
-	late      time.Duration // the Delay beyond which Status says Overdue; 0: none
+	findings   int
+	lag        lagClock
+	late       time.Duration // the Delay beyond which Status says Overdue; 0: none
 }
 
 func (s *state) change(f func(*Status)) {
