@@ -53,11 +53,7 @@ func (e *environment) index(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	repo, incs, err := t.openRepository(c.Context)
-	if err != nil {
-		return err
-	}
-	inc, err := chooseIncarnation(incs, c.Int("incarnation"))
+	repo, inc, err := t.openIncarnation(c.Context, c.Int("incarnation"))
 	if err != nil {
 		return err
 	}

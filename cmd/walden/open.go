@@ -81,3 +81,14 @@ func executable() (string, error) {
 	}
 	return filepath.Clean(p), nil
 }
+
+// openIncarnation opens the repository, and chooses the incarnation number n of the
+// cluster; 0: the newest.
+func (t *target) openIncarnation(ctx context.Context, n int) (*repository.Repository, archive.Incarnation, error) {
+	repo, incs, err := t.openRepository(ctx)
+	if err != nil {
+		return nil, archive.Incarnation{}, err
+	}
+	inc, err := chooseIncarnation(incs, n)
+	return repo, inc, err
+}

@@ -62,17 +62,7 @@ func DecodeCompact(b []byte) (*Index, error) {
 // encodeBareEdges is encodeEdges without the bytes of the records.
 func (ix *Index) encodeBareEdges() []byte {
 	var e encoder
-	var flags uint64
-	if ix.Head.Length > 0 {
-		flags |= edgesHasHead
-	}
-	if ix.Tail.LSN != 0 {
-		flags |= edgesHasTail
-	}
-	if ix.Head.Overwritten {
-		flags |= edgesOverwritten
-	}
-	e.uint(flags)
+	e.uint(ix.edgeFlags())
 	if h := ix.Head; h.Length > 0 {
 		e.uint(uint64(h.Length))
 		e.uint(uint64(h.Have))

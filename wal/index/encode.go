@@ -284,9 +284,8 @@ const (
 	edgesFlags       = 1<<3 - 1
 )
 
-func (ix *Index) encodeEdges() []byte {
-	var e encoder
-	var flags uint64
+// edgeFlags tells which parts of the edges there are.
+func (ix *Index) edgeFlags() (flags uint64) {
 	if ix.Head.Length > 0 {
 		flags |= edgesHasHead
 	}
@@ -296,8 +295,13 @@ func (ix *Index) encodeEdges() []byte {
 	if ix.Head.Overwritten {
 		flags |= edgesOverwritten
 	}
+	return flags
+}
+
+func (ix *Index) encodeEdges() []byte {
+	var e encoder
 	e.byte(sectionVersion)
-	e.uint(flags)
+	e.uint(ix.edgeFlags())
 	if h := ix.Head; h.Length > 0 {
 		e.uint(uint64(h.Length))
 		e.uint(uint64(h.Have))
